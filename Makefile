@@ -1,0 +1,53 @@
+# make demo PROMPT="..."   a picture from a sentence
+# make test                lint, types, tests
+# make lab                 the notebooks in JupyterLab
+# Each makes .venv and installs what it needs, once; again only when pyproject.toml or constraints.txt change.
+
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PROMPT ?= a shiny red cone next to a small blue house on the grass
+OUT ?= out.png
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types lab
+export PROMPT OUT
+
+help:
+	@sed -n '1,4s/^# //p' Makefile
+
+demo: $(VENV)/.core
+	@$(BIN)/imagen-lite sample "$$PROMPT" -o "$$OUT"
+
+test: lint types
+	@echo "==> tests"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.dev
+	@echo "==> ruff"
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+
+types: $(VENV)/.dev
+	@echo "==> pyright"
+	@$(BIN)/pyright
+
+lab: $(VENV)/.core
+	@$(BIN)/jupyter lab
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "imagen_lite needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }
+	@echo "==> making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+# The stamps are written last, so that an interrupted install is taken up again.
+$(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "==> installing imagen_lite and torch into $(VENV): a minute or two and 2 GB on a fast line, more with CUDA"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "==> installing imagen_lite, torch and the tools of the tests into $(VENV): a minute or two and 2 GB on a fast line"
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.core

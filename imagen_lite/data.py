@@ -1,0 +1,150 @@
+"""Captioned pictures to train on: scenes rendered once into a cache folder, in shards that can be added to.
+
+A shard holds the pictures of 1,000 consecutive seeds (`00012.npy`, uint8, channels last, so a batch is already in
+torch's channels_last order) and their captions (`00012.json`: for each seed, captions of the picture and of its mirror
+image; the mirror's list is empty where letters forbid a flip). Everything follows from the seeds, so a shard that is
+lost is simply rendered again.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from imagen_lite.scenes.world import SPLITS, WORLD_VERSION, sample_scene
+
+SHARD = 1000
+CAPTIONS = 4  # per picture, and as many for its mirror image
+
+
+def cache_folder() -> Path:
+    """Where rendered pictures and training runs live: `$IMAGEN_LITE_CACHE`, else ~/.cache/imagen_lite."""
+    return Path(os.environ.get("IMAGEN_LITE_CACHE", Path.home() / ".cache" / "imagen_lite"))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pictures and captions of one split, in memory or memory-mapped.
+
+    `pictures` (N, H, W, 3) uint8; `captions[i]` and `mirrored[i]` are lists of strings; `seeds[i]` makes scene i.
+    """
+
+    pictures: list[np.ndarray]
+    captions: list[list[str]]
+    mirrored: list[list[str]]
+    seeds: list[int]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def picture(self, index: int) -> np.ndarray:
+        """Picture `index`, (H, W, 3) uint8."""
+        return self.pictures[index // SHARD][index % SHARD]
+
+    def tensor(self, device: torch.device | str = "cpu") -> Tensor:
+        """All pictures as one uint8 tensor (N, H, W, 3) on `device`."""
+        return torch.cat([torch.from_numpy(np.array(shard)).to(device) for shard in self.pictures])
+
+
+def to_images(pictures: Tensor) -> Tensor:
+    """uint8 pictures (B, H, W, 3) -> images (B, 3, H, W) in [-1, 1], in channels_last memory order."""
+    return pictures.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [-1, 1] -> uint8 pictures (B, H, W, 3); values outside are clipped."""
+    return images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def pool(
+    count: int, *, split: str = "train", size: int = 64, combinations: str = "training",
+    device: str | None = None, progress: bool = True,
+) -> Pool:  # fmt: skip
+    """The first `count` pictures of a split (rounded up to whole shards), rendering the shards that are missing.
+
+    Args:
+        count: how many pictures, at most the split's seeds.
+        split: "train", "val" or "test".
+        size: pixels a side.
+        combinations: as in `sample_scene`; generative models train on "training" alone.
+        device: "cuda" renders there; otherwise every CPU core renders shards of its own.
+
+    Raises:
+        ValueError: unknown split, or more pictures than it has seeds.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+    first, shards = SPLITS[split].start, -(-count // SHARD)
+    if not 0 < shards * SHARD <= len(SPLITS[split]):
+        raise ValueError(f"the {split} split has {len(SPLITS[split]):,} seeds; asked for {count:,} pictures")
+    folder = cache_folder() / "pictures" / f"{WORLD_VERSION}-{size}-{combinations}-{split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(folder, k, first + k * SHARD, size, combinations, device) for k in range(shards)]
+    missing = [job for job in jobs if not (folder / f"{job[1]:05d}.npy").exists()]
+    _render_shards(missing, device, progress)
+    texts = [json.loads((folder / f"{k:05d}.json").read_text()) for k in range(shards)]
+    return Pool(
+        [np.load(folder / f"{k:05d}.npy", mmap_mode="r") for k in range(shards)],
+        [c for shard in texts for c in shard["captions"]],
+        [c for shard in texts for c in shard["mirrored"]],
+        list(range(first, first + shards * SHARD)),
+    )
+
+
+def _render_shards(jobs: list[tuple], device: str | None, progress: bool) -> None:
+    """Render shards, one after another on a GPU, one per core at a time on a CPU."""
+    bar = tqdm(total=len(jobs) * SHARD, desc="rendering", unit="picture", disable=not (progress and jobs))
+    with bar:
+        if device == "cuda" or len(jobs) < 2:
+            for job in jobs:
+                _render_shard(job)
+                bar.update(SHARD)
+            return
+        with multiprocessing.get_context("spawn").Pool(os.cpu_count(), torch.set_num_threads, (1,)) as workers:
+            for _ in workers.imap_unordered(_render_shard, jobs):
+                bar.update(SHARD)
+
+
+def _render_shard(job: tuple) -> None:
+    """Render one shard; the picture file appears last and whole, so its presence means the shard is complete."""
+    from imagen_lite.scenes.render import render
+
+    folder, k, first, size, combinations, device = job
+    scenes = [sample_scene(seed, combinations=combinations) for seed in range(first, first + SHARD)]
+    pictures = np.concatenate(
+        [to_uint8(render(scenes[i : i + 100], size, device=device)).cpu().numpy() for i in range(0, SHARD, 100)]
+    )
+    written = json.dumps(dict(zip(("captions", "mirrored"), caption_lists(scenes), strict=True)))
+    _write_atomically(folder / f"{k:05d}.json", lambda path: path.write_text(written))
+    _write_atomically(folder / f"{k:05d}.npy", lambda path: _save_array(path, pictures))
+
+
+def caption_lists(scenes: list) -> tuple[list[list[str]], list[list[str]]]:
+    """`CAPTIONS` captions for each scene, and for each mirrored scene (empty where it cannot be mirrored)."""
+    from imagen_lite.scenes.captions import caption
+
+    plain, mirrored = [], []
+    for scene in scenes:
+        for out, view in ((plain, scene), (mirrored, scene.mirrored())):
+            rng = random.Random(f"captions {scene.seed}")
+            out.append([caption(view, rng) for _ in range(CAPTIONS)] if view is not None else [])
+    return plain, mirrored
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as file:
+        np.save(file, array)
+
+
+def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    write(partial)
+    os.replace(partial, path)

@@ -1,0 +1,242 @@
+"""The training loop that every recipe shares: keyed randomness, EMA, checkpoints that survive a kill, a log.
+
+A recipe gives `fit` a model and a function of the step that returns the loss; nothing is kept between steps but
+what the checkpoint holds, so a run that was stopped at any moment goes on to the same losses.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a run is optimised.
+
+    batch: pictures a step. lr: peak learning rate, reached after `warmup` steps, held, then (if `decay_from` is set)
+    lowered linearly to 0 between `decay_from` and `steps`. ema: decay of the weight average at late steps.
+    """
+
+    batch: int = 64
+    lr: float = 1e-3
+    warmup: int = 200
+    steps: int = 1_000_000
+    decay_from: int | None = None
+    ema: float = 0.999
+    clip: float = 1.0
+    weight_decay: float = 0.01
+    seed: int = 0
+    checkpoint_minutes: float = 3.0
+
+    def __post_init__(self):
+        if self.batch < 1 or self.steps < 1 or not self.lr > 0:
+            raise ValueError(f"batch, steps and lr must be positive, not {self.batch}, {self.steps}, {self.lr}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is a decay in [0, 1), not {self.ema}")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step (0 is the first)."""
+        rate = self.lr * min(1.0, (step + 1) / max(1, self.warmup))
+        if self.decay_from is not None and step > self.decay_from:
+            rate *= max(0.0, (self.steps - step) / (self.steps - self.decay_from))
+        return rate
+
+
+# Randomness that depends on (seed, step, sample, position) alone ------------------------------------------------
+
+
+def _hash(x: Tensor) -> Tensor:
+    """A 32-bit mixer on int64 lanes (murmur3's finaliser): the same bits on every device."""
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def keyed_uniform(seed: int, step: int, samples: Tensor, count: int, stream: int = 0) -> Tensor:
+    """Uniform numbers in (0, 1), (B, count), a function of (seed, step, samples[b], position, stream) alone.
+
+    So training draws the same t, noise and dropout for a sample whatever the batch, the process or the device it is in,
+    and again after a resume. `samples` (B,) are the indices of the samples within the step.
+    """
+    key = _hash(_hash(torch.tensor([seed, step, stream], dtype=torch.int64)).cumsum(0) & 0xFFFFFFFF)
+    rows = _hash(samples.to(torch.int64) + int(key[0] ^ (key[1] << 1) ^ (key[2] << 2)) & 0xFFFFFFFF)
+    lanes = torch.arange(count, device=samples.device, dtype=torch.int64) * 0x9E3779B1
+    bits = _hash((_hash((rows[:, None] + lanes[None]) & 0xFFFFFFFF) ^ rows[:, None]) & 0xFFFFFFFF)
+    return ((bits >> 8).float() + 0.5) / 2**24
+
+
+def keyed_normal(seed: int, step: int, samples: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
+    """Standard normal numbers (B, *shape), keyed as `keyed_uniform` (Box-Muller)."""
+    half = -(-math.prod(shape) // 2)
+    u = keyed_uniform(seed, step, samples, 2 * half, stream)
+    radius, angle = (-2 * u[:, :half].log()).sqrt(), 2 * math.pi * u[:, half:]
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, : math.prod(shape)].view(-1, *shape)
+
+
+# Averages and checkpoints ---------------------------------------------------------------------------------------
+
+
+class Ema:
+    """An exponential moving average of a model's parameters, warmed up so that early steps are forgotten."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.shadow = {name: p.detach().clone().float() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Fold in the weights after step `step` (0 is the first)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        pairs = [(self.shadow[name], p) for name, p in model.named_parameters()]
+        torch._foreach_lerp_([s for s, _ in pairs], [p.float() for _, p in pairs], 1 - decay)
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Put the average into a model of the same shape."""
+        model.load_state_dict(self.shadow, strict=False)
+
+
+def save_state(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer, progress: dict) -> None:
+    """Write a checkpoint in one file, whole or not at all (a temporary file, synced, then renamed)."""
+    named = dict(model.named_parameters())
+    tensors = {f"model.{k}": v.detach() for k, v in named.items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.shadow.items()}
+    for name, p in named.items():
+        for key, value in optimizer.state.get(p, {}).items():
+            tensors[f"{key}.{name}"] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, {"progress": json.dumps(progress)})
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load_state(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> dict:
+    """Read a checkpoint back; returns its progress.
+
+    Raises:
+        RuntimeError: the file is not a whole checkpoint of this model.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            stored = set(file.keys())
+            for name, p in model.named_parameters():
+                p.data.copy_(file.get_tensor(f"model.{name}"))
+                ema.shadow[name].copy_(file.get_tensor(f"ema.{name}"))
+                keys = [k for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in stored]
+                optimizer.state[p] = {k: file.get_tensor(f"{k}.{name}").to(p.device) for k in keys}
+    except Exception as error:
+        raise RuntimeError(f"{path} is not a checkpoint of this model ({error}); start afresh with --fresh") from error
+    return progress
+
+
+# The loop -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Progress:
+    """How far a run has come; goes into the checkpoint."""
+
+    step: int = 0
+    pictures: int = 0
+    seconds: float = 0.0
+
+
+def fit(
+    model: nn.Module, loss_at: Callable[[int], Tensor], config: TrainConfig, run: Path, *,
+    max_minutes: float | None = None, milestones: tuple[int, ...] = (),
+    on_milestone: Callable[[nn.Module, Ema, Progress], dict] | None = None,
+) -> tuple[Ema, Progress]:  # fmt: skip
+    """Train until `config.steps` or `max_minutes`, resuming the checkpoint in `run` if there is one.
+
+    Args:
+        model: trained in place, float32 parameters.
+        loss_at: the scalar loss of a step; all its randomness must follow from the step.
+        run: folder of the checkpoint (`state.safetensors`) and the log (`log.jsonl`).
+        milestones: counts of pictures at which `on_milestone` is called; what it returns is logged.
+
+    Raises:
+        RuntimeError: the loss is not finite, or memory ran out, with advice.
+    """
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+    )
+    ema, progress, state = Ema(model, config.ema), Progress(), run / "state.safetensors"
+    if state.exists():
+        progress = Progress(**load_state(state, model, ema, optimizer))
+    start = saved = last = time.monotonic()
+    bar = tqdm(initial=progress.pictures, total=config.steps * config.batch, unit="picture", desc=run.name)
+    losses: list[Tensor] = []
+    while progress.step < config.steps and (max_minutes is None or time.monotonic() - start < 60 * max_minutes):
+        losses.append(_step(model, loss_at, optimizer, ema, config, progress.step))
+        progress.step, progress.pictures = progress.step + 1, progress.pictures + config.batch
+        now = time.monotonic()
+        progress.seconds, last = progress.seconds + now - last, now
+        bar.update(config.batch)
+        passed = [m for m in milestones if progress.pictures - config.batch < m <= progress.pictures]
+        if passed and on_milestone:
+            _log(run, vars(progress) | {"milestone": passed[-1]} | on_milestone(model, ema, progress))
+            last = time.monotonic()
+        due = now - saved > 60 * config.checkpoint_minutes
+        if due or progress.step % 50 == 0:
+            losses = _log_loss(run, losses, progress, bar)  # before the checkpoint: a NaN must not overwrite it
+        if due:
+            save_state(state, model, ema, optimizer, vars(progress))
+            saved = time.monotonic()
+    if losses:
+        _log_loss(run, losses, progress, bar)
+    save_state(state, model, ema, optimizer, vars(progress))
+    bar.close()
+    return ema, progress
+
+
+def _step(
+    model: nn.Module, loss_at: Callable[[int], Tensor], optimizer: torch.optim.Optimizer, ema: Ema,
+    config: TrainConfig, step: int,
+) -> Tensor:  # fmt: skip
+    """One update; returns the detached loss."""
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr_at(step)
+    model.train()
+    try:
+        loss = loss_at(step)
+        loss.backward()
+    except torch.OutOfMemoryError as error:
+        raise RuntimeError(
+            f"out of memory at batch {config.batch}; try --batch {max(1, config.batch // 2)}, or a CPU with more memory"
+        ) from error
+    nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    ema.update(model, step)
+    return loss.detach()
+
+
+def _log_loss(run: Path, losses: list[Tensor], progress: Progress, bar: tqdm) -> list[Tensor]:
+    """Write the mean loss since the last call; stops a run whose loss is no number. Returns an empty list."""
+    loss = float(torch.stack(losses).float().mean())
+    if not math.isfinite(loss):
+        raise RuntimeError(
+            f"the loss is {loss} at step {progress.step}; the last good checkpoint is kept: "
+            "resume with a lower learning rate (--lr), or in float32 (--dtype float32)"
+        )
+    _log(run, vars(progress) | {"loss": round(loss, 6)})
+    bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+    return []
+
+
+def _log(run: Path, row: dict) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / "log.jsonl", "a") as file:
+        file.write(json.dumps({k: round(v, 1) if k == "seconds" else v for k, v in row.items()}) + "\n")
