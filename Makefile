@@ -9,7 +9,7 @@ PROMPT ?= a shiny red cone next to a small blue house on the grass
 OUT ?= out.png
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types lab
@@ -27,7 +27,7 @@ test: lint types
 
 lint: $(VENV)/.dev
 	@echo "==> ruff"
-	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@$(BIN)/ruff check --quiet --output-format concise . && $(BIN)/ruff format --quiet --check .
 
 types: $(VENV)/.dev
 	@echo "==> pyright"

@@ -29,37 +29,22 @@ _MODULE_OF = {
     "UNetConfig": "unet",
     "Cascade": "cascade",
     "Sample": "cascade",
-    "Stage": "cascade",
+    "Stage": "stage",
     "load_cascade": "cascade",
     "noise_conditioning_augmentation": "cascade",
 }
 _SUBMODULES = ("schedule", "prediction", "guidance", "thresholding", "sampler", "weights", "t5", "text", "layers")
-_SUBMODULES += ("unet", "cascade", "scenes", "viz", "data", "train", "evaluate")
+_SUBMODULES += ("unet", "stage", "cascade", "scenes", "viz", "data", "train", "evaluate")
 
 __all__ = ["__version__", *_MODULE_OF, *_SUBMODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
-    from imagen_lite import (
-        cascade,
-        data,
-        evaluate,
-        guidance,
-        layers,
-        prediction,
-        sampler,
-        scenes,
-        schedule,
-        t5,
-        text,
-        thresholding,
-        train,
-        unet,
-        viz,
-        weights,
-    )
-    from imagen_lite.cascade import Cascade, Sample, Stage, load_cascade, noise_conditioning_augmentation
+    from imagen_lite import cascade, data, evaluate, guidance, layers, prediction, sampler, scenes, schedule  # isort: skip
+    from imagen_lite import stage, t5, text, thresholding, train, unet, viz, weights  # isort: skip
+    from imagen_lite.cascade import Cascade, Sample, load_cascade, noise_conditioning_augmentation
     from imagen_lite.guidance import classifier_free_guidance
     from imagen_lite.schedule import CosineSchedule, LinearSchedule
+    from imagen_lite.stage import Stage
     from imagen_lite.t5 import T5Encoder
     from imagen_lite.text import TextEmbedding, load_text_encoder
     from imagen_lite.thresholding import dynamic_threshold, no_threshold, static_threshold

@@ -6,11 +6,11 @@ image; the mirror's list is empty where letters forbid a flip). Everything follo
 lost is simply rendered again.
 """
 
+import io
 import json
 import multiprocessing
 import os
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from imagen_lite.scenes.world import SPLITS, WORLD_VERSION, sample_scene
+from imagen_lite.weights import write_atomic
 
 SHARD = 1000
 CAPTIONS = 4  # per picture, and as many for its mirror image
@@ -115,7 +116,7 @@ def _render_shards(jobs: list[tuple], device: str | None, progress: bool) -> Non
 
 def _render_shard(job: tuple) -> None:
     """Render one shard; the picture file appears last and whole, so its presence means the shard is complete."""
-    from imagen_lite.scenes.render import render
+    from imagen_lite.scenes.renderer import render
 
     folder, k, first, size, combinations, device = job
     scenes = [sample_scene(seed, combinations=combinations) for seed in range(first, first + SHARD)]
@@ -123,8 +124,10 @@ def _render_shard(job: tuple) -> None:
         [to_uint8(render(scenes[i : i + 100], size, device=device)).cpu().numpy() for i in range(0, SHARD, 100)]
     )
     written = json.dumps(dict(zip(("captions", "mirrored"), caption_lists(scenes), strict=True)))
-    _write_atomically(folder / f"{k:05d}.json", lambda path: path.write_text(written))
-    _write_atomically(folder / f"{k:05d}.npy", lambda path: _save_array(path, pictures))
+    array = io.BytesIO()
+    np.save(array, pictures)
+    write_atomic(folder / f"{k:05d}.json", written)
+    write_atomic(folder / f"{k:05d}.npy", array.getvalue())
 
 
 def caption_lists(scenes: list) -> tuple[list[list[str]], list[list[str]]]:
@@ -137,14 +140,3 @@ def caption_lists(scenes: list) -> tuple[list[list[str]], list[list[str]]]:
             rng = random.Random(f"captions {scene.seed}")
             out.append([caption(view, rng) for _ in range(CAPTIONS)] if view is not None else [])
     return plain, mirrored
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    with open(path, "wb") as file:
-        np.save(file, array)
-
-
-def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    write(partial)
-    os.replace(partial, path)

@@ -148,6 +148,10 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """v1.0: W_o relu(W_i x). v1.1: W_o (gelu(W_0 x) * W_1 x), with the tanh form of GELU."""
 
+    wi: nn.Linear
+    wi_0: nn.Linear
+    wi_1: nn.Linear
+
     def __init__(self, config: T5Config):
         super().__init__()
         self.gated = config.feed_forward_proj == "gated-gelu"

@@ -5,11 +5,10 @@ both: a mean or an attention over padding would make unrelated captions look ali
 """
 
 import hashlib
-import os
 import sqlite3
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,7 +22,7 @@ from imagen_lite.t5 import T5Encoder, resolve_folder
 from imagen_lite.weights import WeightsError
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Encoding
 
 
 @dataclass(frozen=True)
@@ -121,15 +120,17 @@ class CaptionTokenizer:
     """Captions -> padded ids and masks, with an end-of-text token after each, cut with a warning where too long."""
 
     def __init__(self, path: Path, max_length: int, pad_id: int = 0, eos_id: int = 1):
-        """Reads a `tokenizer.json`; raises WeightsError when it is missing or damaged, ValueError for max_length < 2."""
+        """Reads a `tokenizer.json`.
+
+        Raises:
+            WeightsError: it is no tokenizer. ValueError: max_length below 2.
+        """
         from tokenizers import Tokenizer
 
         if max_length < 2:
             raise ValueError(f"max_length must be at least 2 (one token and the end), not {max_length}")
-        if not path.is_file():
-            raise WeightsError(f"{path} is missing; restore it from git, or download that encoder again")
         try:
-            self.tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+            self.tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception
             raise WeightsError(f"{path} is no tokenizer ({error}); restore it, or download it again") from error
         self.tokenizer.no_padding()
@@ -145,6 +146,7 @@ class CaptionTokenizer:
         return ids, torch.arange(longest) < lengths[:, None]
 
     def _ids(self, caption: str) -> list[int]:
+        caption = caption.encode("utf-8", "replace").decode()  # a lone surrogate cannot be tokenized
         encoding = self.tokenizer.encode(caption, add_special_tokens=False)
         if len(encoding.ids) >= self.max_length:
             self._warn(caption, encoding)
@@ -155,17 +157,18 @@ class CaptionTokenizer:
         warnings.warn(
             f"the caption {_short(caption)!r} has {len(encoding.ids)} tokens and only the first {self.max_length - 1} "
             f"are read: {_short(cut)!r} is cut off; say it in fewer words",
-            stacklevel=5,
+            stacklevel=2,
         )
 
 
 class T5TextEncoder:
     """A frozen T5 encoder with its tokenizer: captions in, TextEmbedding out; no gradients, no dropout."""
 
-    def __init__(self, folder: Path, name: str, device: torch.device | str | None = None, max_length: int = 0):
+    def __init__(self, folder: Path, name: str, device: torch.device | str | None, max_length: int | None):
         """Reads a `transformers` folder; use `load_text_encoder`."""
         config = weights.load_config(folder)
-        self.max_length = max_length or config.get("n_positions", 512)
+        _check_tokenizer(folder)
+        self.max_length = config.get("n_positions", 512) if max_length is None else max_length
         self.tokenizer = CaptionTokenizer(
             folder / "tokenizer.json", self.max_length, config.get("pad_token_id", 0), config.get("eos_token_id", 1)
         )
@@ -208,7 +211,8 @@ class EmbeddingCache:
         self.name, self.fingerprint = encoder.name, encoder.fingerprint
         self.dim, self.max_length = encoder.dim, encoder.max_length
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._database(lambda db: db.execute("CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, tokens BLOB)"))
+        with self._database() as db:
+            db.execute("CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, tokens BLOB)")
 
     def __call__(self, captions: list[str]) -> TextEmbedding:
         """As the encoder's own call, in float32 on the CPU, rounded to float16.
@@ -218,12 +222,14 @@ class EmbeddingCache:
         """
         _check_captions(captions)
         keys = {caption: self._key(caption) for caption in captions}
-        found = self._database(lambda db: {c: row for c, key in keys.items() if (row := _lookup(db, key))})
+        with self._database() as db:
+            found = {caption: row for caption, key in keys.items() if (row := _lookup(db, key))}
         missing = [caption for caption in keys if caption not in found]
         for start in range(0, len(missing), self.batch):
             new = self._encode(missing[start : start + self.batch])
-            rows = [(keys[caption], tokens) for caption, tokens in new.items()]
-            self._database(lambda db, rows=rows: db.executemany("INSERT OR IGNORE INTO embeddings VALUES (?, ?)", rows))
+            with self._database() as db:
+                rows = [(keys[caption], tokens) for caption, tokens in new.items()]
+                db.executemany("INSERT OR IGNORE INTO embeddings VALUES (?, ?)", rows)
             found |= new
         return self._collate([found[caption] for caption in captions])
 
@@ -243,11 +249,12 @@ class EmbeddingCache:
     def _key(self, caption: str) -> bytes:
         return hashlib.sha256(f"{self.fingerprint}\0{caption}".encode("utf-8", "surrogatepass")).digest()
 
-    def _database[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` as one transaction, on a connection of its own: connections must not survive a fork."""
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, on a connection of its own: connections must not survive a fork."""
         try:
             with closing(sqlite3.connect(self.path, timeout=60)) as db, db:
-                return work(db)
+                yield db
         except sqlite3.Error as error:
             raise WeightsError(
                 f"the embedding cache {self.path} failed ({error}); free some disk space, or delete that file: "
@@ -270,7 +277,17 @@ def load_text_encoder(
     """
     folder = resolve_folder(path_or_id)
     name = Path(path_or_id).name if folder == Path(path_or_id).expanduser() else str(path_or_id)
-    return T5TextEncoder(folder, name, device, max_length or 0)
+    return T5TextEncoder(folder, name, device, max_length)
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Ids of another tokenizer would be nonsense to the weights, without any error: our manifests name theirs."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing; restore it from git, or download that encoder again")
+    expected = weights.load_manifest(folder).get("tokenizer_sha256") if (folder / weights.MANIFEST).is_file() else None
+    if expected and expected != weights.sha256(path):
+        raise WeightsError(f"{path} is not the one of these weights (see manifest.json); restore both from git")
 
 
 def _check_captions(captions: list[str]) -> None:

@@ -115,7 +115,8 @@ def save_state(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Op
             tensors[f"{key}.{name}"] = value
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
-    save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, {"progress": json.dumps(progress)})
+    tensors = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
+    save_file(tensors, partial, {"progress": json.dumps(progress)})
     with open(partial, "rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)

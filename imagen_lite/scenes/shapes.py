@@ -59,10 +59,17 @@ def gable(center: tuple[float, float, float], half_width: float, half_depth: flo
     a, b = height / n, half_depth / n
     x, y, z = center
     peak = b * (z + height)
-    return Polytope(
-        ((0, -a, b, peak - a * y), (0, a, b, peak + a * y), (0, 0, -1, -z), (1, 0, 0, x + half_width), (-1, 0, 0, half_width - x)),
-        paint,
-    )  # fmt: skip
+    slopes = ((0, -a, b, peak - a * y), (0, a, b, peak + a * y))
+    return Polytope((*slopes, (0, 0, -1, -z), (1, 0, 0, x + half_width), (-1, 0, 0, half_width - x)), paint)
+
+
+def fin(turn: float, paint) -> Polytope:
+    """A rocket's fin, swept back from its hull to its foot, at `turn` degrees about the vertical."""
+    c, s = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+    a, b = 0.81, 0.58642  # the slanted edge's normal, outward and up
+    sides = ((0, 1, 0, 0.035), (0, -1, 0, 0.035), (-1, 0, 0, -0.16), (1, 0, 0, 0.48))
+    ends = ((0, 0, -1, 0), (a, 0, b, a * 0.48 + b * 0.16))
+    return Polytope(tuple((c * x - s * y, s * x + c * y, z, d) for x, y, z, d in (*sides, *ends)), paint)
 
 
 def ball(x: float, y: float, z: float, radius: float, paint="body") -> Ellipsoid:
@@ -76,9 +83,12 @@ KIND_PARTS: dict[str, tuple[Part, ...]] = {
     "cylinder": (Frustum((0, 0, 0), 1.0, 0.44, 0.44),),
     "cone": (Frustum((0, 0, 0), 1.15, 0.54, 0.0),),
     "house": (
-        box((0, 0, 0.36), (0.50, 0.40, 0.36)),
-        gable((0, 0, 0.70), 0.56, 0.50, 0.45, "dark"),
-        box((0.27, 0.12, 0.98), (0.07, 0.07, 0.17), "carrot"),
+        box((0, 0, 0.37), (0.50, 0.38, 0.37)),
+        gable((0, 0, 0.72), 0.56, 0.47, 0.39, "shade"),
+        box((0, 0.10, 1.02), (0.07, 0.07, 0.13), "carrot"),
+        box((0, -0.385, 0.23), (0.105, 0.02, 0.23), "dark"),
+        box((-0.29, -0.385, 0.42), (0.10, 0.02, 0.11), "cream"),
+        box((0.29, -0.385, 0.42), (0.10, 0.02, 0.11), "cream"),
     ),
     "tree": (
         Frustum((0, 0, 0), 0.34, 0.12, 0.09, "bark"),
@@ -96,12 +106,13 @@ KIND_PARTS: dict[str, tuple[Part, ...]] = {
         ball(0.10, -0.25, 1.02, 0.035, "dark"),
     ),
     "rocket": (
-        Frustum((0, 0, 0.16), 0.22, 0.24, 0.32),
-        Frustum((0, 0, 0.38), 0.57, 0.32, 0.29),
-        Frustum((0, 0, 0.95), 0.60, 0.29, 0.0, "steel"),
-        box((0.34, 0, 0.24), (0.14, 0.035, 0.24), "steel"),
-        box((0.34, 0, 0.24), (0.14, 0.035, 0.24), "steel", 120.0),
-        box((0.34, 0, 0.24), (0.14, 0.035, 0.24), "steel", 240.0),
+        Frustum((0, 0, 0.14), 0.24, 0.22, 0.32),
+        Frustum((0, 0, 0.38), 0.64, 0.32, 0.28),
+        Frustum((0, 0, 1.02), 0.53, 0.28, 0.0, "steel"),
+        Ellipsoid((0, -0.27, 0.80), (0.11, 0.06, 0.11), "dark"),
+        fin(-90.0, "shade"),
+        fin(30.0, "shade"),
+        fin(150.0, "shade"),
     ),
     "mushroom": (
         Frustum((0, 0, 0), 0.62, 0.20, 0.15, "cream"),

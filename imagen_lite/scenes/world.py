@@ -164,9 +164,7 @@ def sample_scene(seed: int, *, combinations: str = "training", count: int | None
     light = rng.choices(LIGHTS, (30, 22, 20, 14, 14))[0]
     elevation = {"noon": (50, 68), "sunset": (14, 24), "overcast": (60, 80), "lamp": (38, 55), "moon": (35, 55)}[light]
     azimuth = rng.choice((-1, 1)) * rng.uniform(20, 115)
-    return Scene(
-        placed, rng.choice(SURFACES), light, _frame(rng, placed), (azimuth, rng.uniform(*elevation)), seed
-    )
+    return Scene(placed, rng.choice(SURFACES), light, _frame(rng, placed), (azimuth, rng.uniform(*elevation)), seed)
 
 
 def _sample_things(rng: random.Random, n: int, combinations: str) -> list[Thing]:

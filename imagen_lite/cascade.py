@@ -1,0 +1,288 @@
+"""The cascade: a prompt becomes a 64-px picture, that a 256-px one, that a 1024-px one (Imagen, §2.4).
+
+Each stage is a U-Net with its own schedule. A super-resolution stage is conditioned on the picture before it, to
+which noise was added once (noise conditioning augmentation), so that it forgives what that stage got wrong.
+"""
+
+import math
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from imagen_lite import sampler, weights
+from imagen_lite.guidance import Guidance, check_weight, classifier_free_guidance, guided
+from imagen_lite.sampler import Noise, State, Step, keyed_noise, time_grid
+from imagen_lite.schedule import Level, per_picture
+from imagen_lite.stage import STAGES, Stage, check_aug_level, default_device, default_dtype, load_stage
+from imagen_lite.text import TextEmbedding, TextEncoder, load_text_encoder
+from imagen_lite.thresholding import Threshold, named_threshold
+
+LONGEST_PROMPT = 2000  # characters; what is longer was pasted by mistake
+
+T = TypeVar("T")
+PerStage = T | Mapping[int, T] | None  # one value for all stages, or {resolution: value}; None: the stage's own
+Callback = Callable[[int, State], object]  # called with the resolution and the step's state
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Pictures that a cascade drew.
+
+    Attributes:
+        images: (B, 3, resolution, resolution) float32 in [-1, 1], on the cascade's device.
+        stages: {resolution: pictures} of every stage that ran.
+        prompts, seeds: of each picture.
+    """
+
+    images: Tensor
+    stages: dict[int, Tensor]
+    prompts: list[str]
+    seeds: list[int]
+
+    def pil(self) -> list[Image.Image]:
+        """The pictures as PIL images."""
+        return to_pil(self.images)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One stage of one call, everything checked and chosen."""
+
+    stage: Stage
+    weight: float
+    threshold: Threshold
+    levels: list[Level]
+    aug_level: float
+    step: Step
+
+
+class Cascade:
+    """A text encoder and the stages, {resolution: Stage}, that are there."""
+
+    def __init__(self, text_encoder: TextEncoder, stages: Mapping[int, Stage], dtype: torch.dtype | None = None):
+        """`dtype` is what the U-Nets compute in; None: what suits their device (`default_dtype`)."""
+        if not stages or any(stage.resolution != size for size, stage in stages.items()):
+            raise ValueError(f"stages must be {{resolution: Stage}} with at least one, not {list(stages)}")
+        self.text_encoder = text_encoder
+        self.stages = {size: stages[size] for size in sorted(stages)}
+        self.device = next(self.stages[min(stages)].unet.parameters()).device
+        self.dtype = dtype or default_dtype(self.device)
+
+    def sample(
+        self,
+        prompts: str | Sequence[str],
+        guidance_weight: PerStage[float] = None,
+        threshold: PerStage[str | Threshold] = "dynamic",
+        percentile: float = 0.995,
+        steps: PerStage[int] = None,
+        seed: int | Sequence[int] = 0,
+        resolution: int | None = None,
+        aug_level: PerStage[float] = None,
+        guidance: Guidance = classifier_free_guidance,
+        method: PerStage[str | Step] = None,
+        callback: Callback | None = None,
+        progress: bool = False,
+    ) -> Sample:
+        """Draw one picture for each prompt.
+
+        `guidance_weight`, `threshold`, `steps`, `aug_level` and `method` are one value, or {resolution: value};
+        None, or a resolution left out, means the stage's own (`Sampling`).
+
+        Args:
+            guidance_weight: w in eps_u + w (eps_c - eps_u); 1 is off, and costs half.
+            threshold: "none", "static", "dynamic" (with `percentile` in (0, 1]), or your own x0 -> x0.
+            seed: picture i uses seed + i; or a list of seeds. The same seed draws the same picture in any batch.
+            resolution: None is the largest stage there is.
+            guidance: your own (eps_cond, eps_uncond, weight) -> eps.
+            method: "ddpm", "ddim", "dpmpp_2m", or a step function of `sampler`.
+            callback: called as callback(resolution, state) with every `sampler.State`.
+            progress: show a bar.
+
+        Raises:
+            ValueError: a prompt or a value that cannot be drawn, in one sentence.
+        """
+        prompts = check_prompts(prompts)
+        seeds = _check_seeds(seed, len(prompts))
+        settings = (guidance_weight, threshold, steps, aug_level, method)
+        plans = [self._plan(size, *settings, percentile=percentile) for size in self._sizes(resolution)]
+        text = self.text_encoder(prompts).to(self.device)
+        stages: dict[int, Tensor] = {}
+        images: Tensor | None = None
+        with tqdm(total=sum(len(p.levels) - 1 for p in plans), disable=not progress, unit="step") as bar:
+            for index, plan in enumerate(plans):
+                size = plan.stage.resolution
+                bar.set_description(f"{size}×{size}")
+                for state in self._run(plan, text, images, seeds, index, guidance):
+                    bar.update()
+                    if callback:
+                        callback(size, state)
+                images = stages[size] = state.x0.float().nan_to_num().clamp(-1, 1)
+        return Sample(stages[max(stages)], stages, prompts, seeds)
+
+    def describe(self) -> str:
+        """What is loaded, in a few words."""
+        names = [STAGES.get(size, f"{size}×{size}") for size in self.stages]
+        count = sum(p.numel() for stage in self.stages.values() for p in stage.unet.parameters()) / 1e6
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{', '.join(names)} ({count:.1f} M parameters) and {self.text_encoder.name} on {self.device}, {dtype}"
+
+    def _sizes(self, resolution: int | None) -> list[int]:
+        """The stages to run, smallest first."""
+        if resolution is None or resolution in self.stages:
+            return [size for size in self.stages if resolution is None or size <= resolution]
+        there = " or ".join(map(str, self.stages))
+        if resolution in STAGES:
+            recipe = STAGES[resolution]
+            raise ValueError(
+                f"there is no {resolution}-pixel stage ({recipe}) here; train it with `imagen-lite train {recipe}`, "
+                f"or ask for a resolution of {there}"
+            )
+        raise ValueError(f"resolution must be {there}, the stages that are there, not {resolution!r}")
+
+    def _plan(
+        self, size: int, weight: Any, threshold: Any, steps: Any, aug_level: Any, method: Any, *, percentile: float
+    ):
+        """Chooses and checks one stage's settings."""
+        stage, own = self.stages[size], self.stages[size].sampling
+
+        def choose(name: str, value: Any, default: Any) -> Any:
+            if isinstance(value, Mapping):
+                if unknown := [key for key in value if key not in self.stages and key not in STAGES]:
+                    raise ValueError(
+                        f"{name} names a stage {unknown[0]!r}; the stages are {', '.join(map(str, self.stages))}"
+                    )
+                value = value.get(size)
+            return default if value is None else value
+
+        weight = choose("guidance_weight", weight, own.guidance_weight)
+        check_weight(weight)
+        level = choose("aug_level", aug_level, own.aug_level)
+        check_aug_level(level)
+        step: str | Step = choose("method", method, own.method)
+        if isinstance(step, str):
+            if step not in sampler.STEPS:
+                raise ValueError(f"method must be {', '.join(sampler.STEPS)} or a step function, not {step!r}")
+            step = sampler.STEPS[step]
+        count = choose("steps", steps, own.steps)
+        levels = time_grid(count, stage.schedule, spacing=own.spacing, lambda_start=own.lambda_start)
+        limit = named_threshold(choose("threshold", threshold, "dynamic"), percentile)
+        return _Plan(stage, weight, limit, levels, level, step)
+
+    def _run(
+        self, plan: _Plan, text: TextEmbedding, images: Tensor | None, seeds: list[int], index: int, guidance: Guidance
+    ):
+        """The states of one stage; `images` are those of the stage before."""
+        size, count = plan.stage.resolution, len(seeds)
+        low_res = level = None
+        if images is not None:
+            eps = keyed_noise(seeds, images.shape, self.device, stream=2 * index + 1)()
+            level = torch.full((count,), plan.aug_level, device=self.device)
+            # Once, at its own resolution, and before the loop: both halves of guidance and all steps see the same.
+            low_res = upsample(_augment(images, level, eps), size)
+
+        def unet(*inputs: Any) -> Tensor:
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                return plan.stage.unet(*inputs)
+
+        predict_eps = guided(
+            unet, text, plan.weight, kind=plan.stage.kind, guidance=guidance, low_res=low_res, aug_level=level
+        )
+        noise: Noise = keyed_noise(seeds, (count, 3, size, size), self.device, stream=2 * index)
+        return sampler.sample(predict_eps, noise, plan.levels, threshold=plan.threshold, step=plan.step)
+
+
+def noise_conditioning_augmentation(
+    low_res: Tensor, aug_level: Tensor | float, generator: torch.Generator | None = None
+) -> Tensor:
+    """alpha low_res + sigma eps, with alpha = cos(pi/2 a) and sigma = sin(pi/2 a): variance-preserving (§2.4).
+
+    Args:
+        low_res: (B, 3, h, w), at its own resolution, before upsampling.
+        aug_level: a in [0, 1], one number or one for each picture (B,). It is not sigma: a = 0.25 is sigma = 0.38.
+        generator: of the noise; on the CPU, whatever the pictures' device.
+
+    Raises:
+        ValueError: a level outside [0, 1].
+    """
+    check_aug_level(aug_level)
+    eps = torch.randn(low_res.shape, generator=generator).to(low_res)
+    return _augment(low_res, aug_level, eps)
+
+
+def upsample(low_res: Tensor, size: int) -> Tensor:
+    """The low-res picture at the stage's size, as the U-Net takes it: (B, 3, size, size)."""
+    return F.interpolate(low_res, (size, size), mode="bilinear", align_corners=False)
+
+
+def load_cascade(
+    device: str | torch.device | None = None, dtype: torch.dtype | None = None, folder: str | Path | None = None
+) -> Cascade:
+    """The shipped cascade: the text encoder and the stages that are there.
+
+    Args:
+        device: "cuda", "mps" or "cpu"; None takes the first of these that there is.
+        dtype: what the U-Nets compute in: torch.float32, bfloat16 or float16; None is `default_dtype`.
+        folder: where the weights are; None is data/weights of the clone.
+
+    Raises:
+        WeightsError: weights that are missing or damaged.
+        ValueError: a device that is not there.
+    """
+    where = default_device(device)
+    root = Path(folder) if folder else weights.DATA / "weights"
+    stages: dict[int, Stage] = {}
+    for size, name in STAGES.items():
+        if stages and not (root / name).is_dir():
+            break  # a later stage needs the one before it
+        stages[size] = load_stage(root / name, where)
+    encoder = weights.load_config(root / STAGES[64]).get("text_encoder", "t5-lite-base")
+    return Cascade(load_text_encoder(root / encoder, where), stages, dtype)
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [-1, 1] as PIL images; what lies outside is clipped."""
+    pixels = ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
+    return [Image.fromarray(picture) for picture in pixels.permute(0, 2, 3, 1).contiguous().numpy()]
+
+
+def check_prompts(prompts: str | Sequence[str]) -> list[str]:
+    """The prompts as a list; raises ValueError for what is no English prompt, naming it and saying how to mend it."""
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not prompts:
+        raise ValueError("there are no prompts; pass at least one, such as 'a red cone on the grass'")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise ValueError(f"a prompt must be a string, not {prompt!r}")
+        letters = [c for c in prompt if c.isalpha()]
+        if not letters:
+            raise ValueError(f"the prompt {prompt!r} has no words; say what to draw, such as 'a red cone on the grass'")
+        if len(prompt) > LONGEST_PROMPT:
+            raise ValueError(
+                f"the prompt has {len(prompt):,} characters ({prompt[:40]!r}…); say it in {LONGEST_PROMPT:,} at most, "
+                f"a sentence is enough"
+            )
+        if sum("LATIN" in unicodedata.name(c, "") for c in letters) < len(letters) / 2:
+            raise ValueError(f"the prompt {prompt[:40]!r} is not in English, the only language read here; translate it")
+    return prompts
+
+
+def _check_seeds(seed: int | Sequence[int], count: int) -> list[int]:
+    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else [int(s) for s in seed]
+    if len(seeds) != count:
+        raise ValueError(f"{len(seeds)} seeds were given for {count} prompts; give one number, or one for each prompt")
+    if bad := [s for s in seeds if not 0 <= s < 2**32]:
+        raise ValueError(f"a seed must be from 0 to {2**32 - 1}, not {bad[0]}")
+    return seeds
+
+
+def _augment(low_res: Tensor, aug_level: Tensor | float, eps: Tensor) -> Tensor:
+    angle = torch.as_tensor(aug_level, dtype=low_res.dtype, device=low_res.device) * (math.pi / 2)
+    return per_picture(angle.cos(), low_res) * low_res + per_picture(angle.sin(), low_res) * eps

@@ -1,0 +1,260 @@
+"""The command line: `imagen-lite sample, train, render, evaluate, bench`.
+
+What is heavy (torch, models) is imported inside the commands, so that `--help` and mistakes answer at once.
+"""
+
+import importlib
+import os
+import random
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imagen_lite.cascade import Cascade
+
+RECIPES = {"t5-lite-base": "t5_lite", "reader": "reader", "base64": "base64"}  # name -> module of imagen_lite.recipes
+
+app = typer.Typer(
+    help="Imagen (arXiv 2205.11487) in small: draws what you type, in a world of wooden toys, and shows how.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+evaluate_app = typer.Typer(help="Measure the shipped models.", no_args_is_help=True)
+app.add_typer(evaluate_app, name="evaluate")
+
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the best there is.")]
+
+
+@app.command()
+def sample(
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="PROMPT...", help="What to draw.", show_default=False)
+    ] = None,
+    guidance_weight: Annotated[
+        float | None, typer.Option("--guidance-weight", "-w", help="How strongly the prompt pulls; 1 is off.")
+    ] = None,
+    threshold: Annotated[str, typer.Option(help="none, static or dynamic: what holds x0 within [-1, 1].")] = "dynamic",
+    percentile: Annotated[float, typer.Option(help="Of dynamic thresholding, in (0, 1].")] = 0.995,
+    resolution: Annotated[int | None, typer.Option(help="64, 256 or 1024; by default the largest there is.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; by default what suits the model.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Picture i of the call uses seed + i.  [default: 0]")] = None,
+    count: Annotated[int, typer.Option(min=1, max=64, help="Pictures per prompt.")] = 1,
+    surprise: Annotated[bool, typer.Option("--surprise", help="Make up a prompt.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes: .png, .jpg or .webp.")] = Path(
+        "out.png"
+    ),
+    device: Device = None,
+):
+    """Draw a picture from each PROMPT, and say what the reader sees in it.
+
+    Example: imagen-lite sample "a shiny red cone next to a small blue house on the grass" -o out.png
+    """
+    from imagen_lite import viz
+
+    viz.picture_path(output)
+    wanted = _prompts(prompts or [], surprise, seed)
+    for prompt in wanted:
+        _say_unknown_words(prompt)
+    cascade = _load(device)
+    captions = [prompt for prompt in wanted for _ in range(count)]
+    start = time.perf_counter()
+    out = cascade.sample(
+        captions, guidance_weight=guidance_weight, threshold=threshold, percentile=percentile, steps=steps,
+        seed=seed or 0, resolution=resolution, progress=True,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    viz.save(viz.grid(out.images), output)
+    size = "×".join(str(n) for n in out.images.shape[2:])
+    what = "1 picture" if len(captions) == 1 else f"{len(captions)} pictures"
+    typer.echo(f"Drew {what} of {size} in {seconds:.1f} s: {output.resolve()}")
+    _say_what_is_seen(out.stages[min(out.stages)], captions)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.", show_default=False)],
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after this long; run it again to go on.")] = None,
+    device: Device = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start again, instead of going on where the last run stopped.")
+    ] = False,
+):
+    """Train a model by its recipe, and write its weights to data/weights.
+
+    A run goes on where the last one stopped (its state is in ~/.cache/imagen_lite/runs), however it stopped.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"there is no recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+    if max_minutes is not None and not max_minutes > 0:
+        raise ValueError(f"--max-minutes must be above 0, not {max_minutes:g}")
+    module = importlib.import_module(f"imagen_lite.recipes.{RECIPES[recipe]}")
+    module.run(max_minutes=max_minutes, device=device, fresh=fresh)
+
+
+@app.command()
+def render(
+    seed: Annotated[int, typer.Option(help="Of the first scene; the others follow.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=400, help="How many scenes.")] = 16,
+    size: Annotated[int, typer.Option(min=8, max=2048, help="Pixels of each picture's side.")] = 256,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the sheet goes.")] = Path("out.png"),
+    device: Device = None,
+):
+    """Render random scenes of the world as a contact sheet, with a caption of each."""
+    import torch
+    from tqdm.auto import tqdm
+
+    from imagen_lite import scenes, viz
+    from imagen_lite.cascade import default_device
+
+    viz.picture_path(output)
+    place = default_device(device)
+    world = [scenes.sample_scene(seed + i) for i in range(count)]
+    at_once = max(1, 16 * 256**2 // size**2)
+    parts = [scenes.render(world[i : i + at_once], size, device=place).cpu() for i in tqdm(range(0, count, at_once))]
+    viz.save(viz.grid(torch.cat(parts)), output)
+    for scene in world:
+        typer.echo(f"{scene.seed:>6}  {scenes.captions(scene)[0]}")
+    typer.echo(f"Rendered {count} scenes at {size}×{size}: {output.resolve()}")
+
+
+@app.command()
+def bench(
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="The median of this many is told.")] = 5,
+    device: Device = None,
+):
+    """Measure import, rendering, sampling and a training step on this machine."""
+    from imagen_lite import bench as benchmark
+
+    result = benchmark.run(repeats, device)
+    typer.echo(benchmark.format_rows(result))
+    _write_json(json, result)
+
+
+@evaluate_app.command()
+def alignment(
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="Captions a category.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of the pictures.")] = 0,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+    device: Device = None,
+):
+    """How often the pictures show what their captions say, beside the reader's score on real renders."""
+    from imagen_lite import evaluate
+
+    result = evaluate.report(_load(device), n=n, seed=seed)
+    typer.echo(evaluate.format_report(result))
+    _write_json(json, result)
+
+
+@evaluate_app.command()
+def reader(
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+):
+    """How well the reader, which judges, reads fresh renders."""
+    from imagen_lite import evaluate
+
+    result = evaluate.reader_scores()
+    typer.echo(evaluate.format_scores(result))
+    _write_json(json, result)
+
+
+def _write_json(path: Path | None, result: dict) -> None:
+    if path:
+        from imagen_lite.weights import write_atomic
+
+        write_atomic(path, dumps(result, indent=2) + "\n")
+
+
+def _prompts(prompts: list[str], surprise: bool, seed: int | None) -> list[str]:
+    """The prompts asked for, or one made up."""
+    if prompts and surprise:
+        raise ValueError("give a PROMPT or --surprise, not both")
+    if not prompts and not surprise:
+        raise ValueError('say what to draw, such as "a red cone on the grass", or ask for --surprise')
+    if not surprise:
+        from imagen_lite.cascade import check_prompts
+
+        return check_prompts(prompts)
+    from imagen_lite import scenes
+    from imagen_lite.scenes.world import SPLITS
+
+    test = SPLITS["test"]
+    scene = scenes.sample_scene(test.start + (random.randrange(len(test)) if seed is None else seed % len(test)))
+    prompt = scenes.captions(scene)[0]
+    typer.echo(f"Surprise: {prompt}")
+    return [prompt]
+
+
+def _say_unknown_words(prompt: str) -> None:
+    """Names the words outside this world; they are drawn all the same, as the model understands them."""
+    from imagen_lite.scenes.words import suggest, unknown_words
+    from imagen_lite.scenes.world import COLORS, KINDS
+
+    unknown = unknown_words(prompt)
+    for word in unknown:
+        like = suggest(word)
+        typer.echo(f"{word!r} is outside this world" + (f": did you mean {' or '.join(like)}?" if like else "."))
+    if unknown:
+        typer.echo(f"It knows {', '.join(COLORS)}; {', '.join(KINDS)}. Drawn all the same, as well as it can.")
+
+
+def _load(device: str | None) -> "Cascade":
+    """The shipped cascade, with a line that says what was loaded."""
+    from imagen_lite.cascade import load_cascade
+
+    start = time.perf_counter()
+    cascade = load_cascade(device)
+    typer.echo(f"Loaded {cascade.describe()} in {time.perf_counter() - start:.1f} s")
+    return cascade
+
+
+def _say_what_is_seen(images: "Tensor", captions: list[str]) -> None:
+    """What the reader sees in each picture, and whether it is what the caption says."""
+    from imagen_lite import evaluate, scenes
+    from imagen_lite.weights import WeightsError
+
+    try:
+        everything = scenes.read(images)
+    except WeightsError as error:  # the picture is there all the same
+        typer.echo(f"Nobody read the picture: {error}")
+        return
+    for i, (seen, verdict) in enumerate(zip(everything, evaluate.alignment(images, captions), strict=True)):
+        things = ", ".join(f"{s.size} {s.finish} {s.color} {s.kind}" for s in seen) or "nothing it knows"
+        picture = "The reader sees" if len(captions) == 1 else f"Picture {i}: the reader sees"
+        typer.echo(f"{picture} {things}; {verdict}")
+
+
+@contextmanager
+def one_sentence_errors():
+    """Turns errors that the user can mend into one line on stderr and exit code 1.
+
+    IMAGEN_LITE_DEBUG=1 shows where they come from.
+    """
+    warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        if os.environ.get("IMAGEN_LITE_DEBUG"):
+            raise
+        text = str(error).strip() or type(error).__name__
+        print(f"imagen-lite: {text.splitlines()[0]}", file=sys.stderr)
+        sys.exit(1)
+
+
+def main() -> None:
+    """The entry point `imagen-lite`."""
+    with one_sentence_errors():
+        app()
+
+
+if __name__ == "__main__":
+    main()

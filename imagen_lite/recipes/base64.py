@@ -1,0 +1,216 @@
+"""Recipe base64: text to 64×64, the paper's base model in small (eps-prediction, cosine schedule, 10 % text dropout).
+
+    imagen-lite train base64 --max-minutes 60
+
+CPU: about 45 pictures/s on 2 cores (bf16); one hour draws recognisable things, a night the shipped weights.
+GPU: the same command; larger batches, torch.compile, the pool of pictures in its memory.
+A run goes on from its checkpoint; without one, from the shipped weights if there are any (fresh optimiser, short
+warm-up); `fresh=True` starts from nothing.
+"""
+
+import dataclasses
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from imagen_lite import data, viz, weights
+from imagen_lite.cascade import Cascade
+from imagen_lite.data import Pool, to_images
+from imagen_lite.schedule import CosineSchedule
+from imagen_lite.stage import Stage, default_device, default_dtype
+from imagen_lite.text import T5TextEncoder, TextEmbedding, load_text_encoder
+from imagen_lite.train import Ema, Progress, TrainConfig, fit, keyed_normal, keyed_uniform
+from imagen_lite.unet import EfficientUNet, UNetConfig
+
+FOLDER = weights.DATA / "weights" / "base64"
+MILESTONES = tuple(1000 * 2**k for k in range(1, 16))
+PROMPTS = (
+    "a red cone", "a small blue house on the grass", "a shiny yellow sphere on a wooden table", "a green cube",
+    "a pink duck on the sand", "a large white mushroom at night", "an orange rocket at sunset", "a purple tree",
+    "a snowman on top of a red rocket", "a red cone to the left of a blue cube", "two yellow ducks",
+    "a green house behind a white sphere", "a shiny red cone next to a small blue house on the grass",
+    "three pink spheres on the tiles", "an orange snowman and a purple cylinder", "a red mushroom",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights, but for the world and the text encoder."""
+
+    unet: UNetConfig
+    train: TrainConfig
+    schedule: CosineSchedule = CosineSchedule(-10.0, 10.0)
+    pictures: int = 100_000  # size of the pool
+    text_dropout: float = 0.1
+    text_length: int = 48  # tokens; captions are cut or padded to it on a GPU, where shapes must not change
+
+
+UNET = UNetConfig()  # 6.3 M parameters, 2.2 GFLOP a call; data/weights/README.md says what else was tried
+CPU = Recipe(UNET, TrainConfig(batch=32, lr=6e-4, warmup=500, ema=0.9995))
+GPU = Recipe(UNET, TrainConfig(batch=1024, lr=1.5e-3, warmup=500, ema=0.9995), pictures=400_000)
+
+
+class Captioned:
+    """A pool's pictures and its captions' token ids, on the training device; a batch follows from the step."""
+
+    def __init__(self, pool: Pool, encoder: T5TextEncoder, recipe: Recipe, device: torch.device):
+        self.pictures, self.recipe, self.device = pool.tensor(device), recipe, device
+        self.ids, self.lengths = _token_table(pool, encoder, recipe.text_length, device)
+        self.mirrors = torch.tensor([bool(m) for m in pool.mirrored], device=device)
+
+    def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (B, 3, H, W), token ids (B, L) and mask (B, L) of a step: pictures, flips and captions at random."""
+        size, total = self.recipe.train.batch, len(self.mirrors)
+        samples = torch.arange(size, device=self.device)
+        u = keyed_uniform(seed, step, samples, 3, stream=1)
+        index = (u[:, 0] * total).long()
+        flip = (u[:, 1] < 0.5) & self.mirrors[index]
+        caption = (u[:, 2] * data.CAPTIONS).long()
+        images = to_images(self.pictures[index])
+        images = torch.where(flip[:, None, None, None], images.flip(3), images)
+        row = (index * 2 + flip.long()) * data.CAPTIONS + caption
+        lengths = self.lengths[row].long()
+        longest = self.recipe.text_length if self.device.type == "cuda" else int(lengths.max())
+        mask = torch.arange(longest, device=self.device) < lengths[:, None]
+        return images, self.ids[row, :longest].long(), mask
+
+
+def _token_table(pool: Pool, encoder: T5TextEncoder, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids (2NK, length) int16 and lengths (2NK,) of every caption; a missing mirror's rows repeat the picture's own."""
+    captions = [c for own, mirror in zip(pool.captions, pool.mirrored, strict=True) for c in (*own, *(mirror or own))]
+    ids = torch.zeros(len(captions), length, dtype=torch.int16)
+    lengths = torch.zeros(len(captions), dtype=torch.int16)
+    for start in range(0, len(captions), 4096):
+        rows, mask = encoder.tokenizer(captions[start : start + 4096])
+        keep = min(length, rows.shape[1])
+        ids[start : start + len(rows), :keep] = rows[:, :keep].to(torch.int16)
+        lengths[start : start + len(rows)] = mask[:, :keep].sum(1).to(torch.int16)
+    return ids.to(device), lengths.to(device)
+
+
+class Base64Loss:
+    """The loss of a step: ‖ε − ε_θ(α x + σ ε, t, c)‖², t ~ U(0, 1), c dropped with probability 10 % (§2.1, App. A)."""
+
+    def __init__(self, model: nn.Module, encoder: T5TextEncoder, batches: Captioned, seed: int, dtype: torch.dtype):
+        self.model, self.encoder, self.batches, self.seed, self.dtype = model, encoder, batches, seed, dtype
+
+    def __call__(self, step: int) -> Tensor:
+        """Mean squared error on eps, float32 scalar."""
+        recipe = self.batches.recipe
+        images, ids, mask = self.batches.batch(self.seed, step)
+        samples = torch.arange(len(images), device=images.device)
+        u = keyed_uniform(self.seed, step, samples, 2, stream=2)
+        t = (u[:1, 0] + samples / len(images)) % 1.0  # one draw, evenly spread over the batch
+        eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            with torch.no_grad():
+                text = TextEmbedding(self.encoder.model(ids, mask) * mask[..., None], mask)
+            text = text.drop(u[:, 1] >= recipe.text_dropout)
+            x_t = recipe.schedule.add_noise(images, t, eps).contiguous(memory_format=torch.channels_last)
+            output = self.model(x_t, t, text)
+        return (output.float() - eps).square().mean()
+
+
+@torch.no_grad()
+def validation_loss(model: nn.Module, encoder: T5TextEncoder, pool: Pool, recipe: Recipe, dtype: torch.dtype) -> float:
+    """The training loss on pictures of the validation split, with fixed noise: comparable between runs."""
+    device = next(model.parameters()).device
+    batches = Captioned(pool, encoder, dataclasses.replace(recipe, text_dropout=0.0), device)
+    loss = Base64Loss(model, encoder, batches, seed=12345, dtype=dtype)
+    return float(torch.stack([loss(step) for step in range(max(1, 512 // recipe.train.batch))]).mean())
+
+
+def run(
+    max_minutes: float | None = None, device: str | None = None, *, fresh: bool = False, pictures: int | None = None,
+    out: Path = FOLDER, run_folder: Path | None = None, recipe: Recipe | None = None, dtype: torch.dtype | None = None,
+) -> Path:  # fmt: skip
+    """Train, or go on training, and export the average weights to `out`; returns that folder.
+
+    Args:
+        max_minutes: stop, save and export after this long; None trains to the recipe's last step.
+        device: "cuda" or "cpu"; None picks.
+        fresh: forget the run's checkpoint and the shipped weights.
+        pictures: size of the pool, if not the recipe's.
+    """
+    where = default_device(device)
+    recipe = recipe or (GPU if where.type == "cuda" else CPU)
+    dtype = dtype or default_dtype(where)
+    folder = run_folder or data.cache_folder() / "runs" / "base64"
+    encoder = load_text_encoder(weights.DATA / "weights" / "t5-lite-base", where)
+    render_on = "cuda" if where.type == "cuda" else None
+    batches = Captioned(data.pool(pictures or recipe.pictures, device=render_on), encoder, recipe, where)
+    held = data.pool(1000, split="val", device=render_on)
+    torch.manual_seed(recipe.train.seed)
+    model = EfficientUNet(recipe.unet).to(where, memory_format=torch.channels_last)
+    first = _start(model, folder, out, fresh)
+    seed = recipe.train.seed + first
+    called = torch.compile(model) if where.type == "cuda" else model
+    loss = Base64Loss(called, encoder, batches, seed, dtype)
+
+    def milestone(_: nn.Module, ema: Ema, progress: Progress) -> dict:
+        return _milestone(ema, recipe, encoder, held, dtype, where, folder, first + progress.pictures)
+
+    ema, progress = fit(
+        model, loss, recipe.train, folder, max_minutes=max_minutes, milestones=MILESTONES, on_milestone=milestone
+    )
+    ema.copy_to(model)
+    score = validation_loss(model.eval(), encoder, held, recipe, dtype)
+    _export(model, recipe, out, first, progress, score, where)
+    return out
+
+
+def _start(model: EfficientUNet, folder: Path, out: Path, fresh: bool) -> int:
+    """Prepare the run's folder; returns how many pictures the weights had seen when the run began."""
+    state, begun = folder / "state.safetensors", folder / "begun.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    if fresh:
+        state.unlink(missing_ok=True)
+    if state.exists() and begun.exists():
+        return json.loads(begun.read_text())["pictures"]
+    first = 0
+    if not fresh and (out / weights.TENSORS).exists():
+        weights.load_into(model, out)
+        first = weights.load_manifest(out)["pictures_seen"]
+        print(f"going on from {out.name}, which has seen {first:,} pictures")
+    weights.write_atomic(begun, json.dumps({"pictures": first}))
+    return first
+
+
+def _milestone(
+    ema: Ema, recipe: Recipe, encoder: T5TextEncoder, held: Pool, dtype: torch.dtype, device: torch.device,
+    folder: Path, seen: int,
+) -> dict:  # fmt: skip
+    """Draw the milestone's grid and measure the validation loss; one line says where the run is."""
+    model = EfficientUNet(recipe.unet).to(device, memory_format=torch.channels_last).eval()
+    ema.copy_to(model)
+    score = validation_loss(model, encoder, held, recipe, dtype)
+    stage = Stage(model, recipe.schedule, 64)
+    pictures = Cascade(encoder, {64: stage}, dtype).sample(list(PROMPTS), guidance_weight=4.0, steps=16).images
+    path = folder / "milestones" / f"{seen:09d}.png"
+    viz.save(viz.grid(pictures, columns=8), path)
+    print(f"\nafter {seen:,} pictures: validation loss {score:.4f}; it looks like {path}")
+    return {"validation_loss": score}
+
+
+def _export(
+    model: EfficientUNet, recipe: Recipe, out: Path, first: int, progress: Progress, score: float, device: torch.device
+) -> None:
+    """Write the averaged weights with their history."""
+    before = weights.load_manifest(out) if first else {}
+    manifest = {
+        "recipe": "base64",
+        "world": data.WORLD_VERSION,
+        "text_encoder": weights.load_manifest(weights.DATA / "weights" / "t5-lite-base")["sha256"],
+        "pictures_seen": first + progress.pictures,
+        "hours": round(before.get("hours", 0.0) + progress.seconds / 3600, 3),
+        "hardware": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or "2 CPU cores",
+        "validation_loss": round(score, 5),
+        "train": dataclasses.asdict(recipe.train),
+    }
+    stage = Stage(model, recipe.schedule, 64)
+    weights.save_pretrained(out, model, stage.config(), manifest)
+    print(f"wrote {out}: {manifest['pictures_seen']:,} pictures seen, validation loss {score:.4f}")

@@ -1,0 +1,116 @@
+"""One stage of the cascade: a U-Net, its schedule, how it is sampled; where it runs, and in what precision."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from imagen_lite import sampler, weights
+from imagen_lite.guidance import check_weight
+from imagen_lite.prediction import Kind, check_kind
+from imagen_lite.schedule import CosineSchedule, LinearSchedule
+from imagen_lite.unet import EfficientUNet, UNetConfig
+
+STAGES = {64: "base64", 256: "sr256", 1024: "sr1024"}  # resolution -> folder in data/weights, and recipe
+SCHEDULES: dict[str, type] = {"cosine": CosineSchedule, "linear": LinearSchedule}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a stage is sampled unless the caller says otherwise.
+
+    Attributes:
+        steps: network evaluations, each with and without text.
+        guidance_weight: w of Eq. 4; 1 is off.
+        method: a name of `sampler.STEPS`; `spacing` and `lambda_start` as in `sampler.time_grid`.
+        aug_level: of a super-resolution stage, in [0, 1]; its noise has sigma = sin(pi/2 aug_level).
+    """
+
+    steps: int = 24
+    guidance_weight: float = 5.0
+    method: str = "dpmpp_2m"
+    spacing: Literal["time", "log_snr"] = "time"
+    lambda_start: float | None = None
+    aug_level: float = 0.1
+
+    def __post_init__(self):
+        check_weight(self.guidance_weight)
+        check_aug_level(self.aug_level)
+        if self.method not in sampler.STEPS:
+            raise ValueError(f"method must be one of {', '.join(sampler.STEPS)}, not {self.method!r}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model of the cascade: what it is, and how it is sampled. `kind` is what the network predicts."""
+
+    unet: EfficientUNet
+    schedule: CosineSchedule | LinearSchedule
+    resolution: int
+    kind: Kind = "eps"
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self):
+        check_kind(self.kind)
+
+    def config(self) -> dict[str, Any]:
+        """All but the tensors, for config.json; `load_stage` reads it."""
+        names = {schedule: name for name, schedule in SCHEDULES.items()}
+        return {
+            "unet": dataclasses.asdict(self.unet.config),
+            "schedule": {"name": names[type(self.schedule)], **dataclasses.asdict(self.schedule)},
+            "resolution": self.resolution,
+            "kind": self.kind,
+            "sampling": dataclasses.asdict(self.sampling),
+        }
+
+
+def load_stage(folder: str | Path, device: str | torch.device | None = None) -> Stage:
+    """One stage from its folder, as `Stage.config` and `weights.save_pretrained` wrote it; raises WeightsError."""
+    config = weights.load_config(folder)
+    try:
+        schedule = dict(config["schedule"])
+        unet = EfficientUNet(UNetConfig.from_dict(config["unet"]))
+        stage = Stage(
+            unet, SCHEDULES[schedule.pop("name")](**schedule), config["resolution"], config["kind"],
+            Sampling(**config["sampling"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise weights.WeightsError(
+            f"{Path(folder) / weights.CONFIG} describes no stage of this version ({type(error).__name__}: {error}); "
+            f"restore it from git, or train it again."
+        ) from error
+    weights.load_into(unet, folder)
+    unet.requires_grad_(False).eval().to(default_device(device), memory_format=torch.channels_last)  # pyright: ignore
+    return stage
+
+
+def default_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, or the best there is: CUDA, MPS, CPU. Raises ValueError for one that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device is None:
+        return torch.device(next(name for name, available in there.items() if available))
+    kind = str(device).split(":")[0]
+    if not there.get(kind, False):
+        raise ValueError(f"device {str(device)!r} is not there; choose from {', '.join(n for n in there if there[n])}")
+    return torch.device(device)
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where native (CUDA from Ampere, CPUs with AVX-512-bf16 or AMX), float16 on older CUDA, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    if device.type == "cpu":
+        native = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        if any(getattr(torch.cpu, name, lambda: False)() for name in native):
+            return torch.bfloat16
+    return torch.float32
+
+
+def check_aug_level(aug_level: Tensor | float) -> None:
+    """Raises ValueError for an augmentation level outside [0, 1]."""
+    if not bool(((levels := torch.as_tensor(aug_level)) >= 0).all() and (levels <= 1).all()):
+        raise ValueError(f"aug_level must be within [0, 1] (its sigma is sin(pi/2 aug_level)), not {aug_level}")
