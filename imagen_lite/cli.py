@@ -87,6 +87,9 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start again, instead of going on where the last run stopped.")
     ] = False,
+    doctor: Annotated[
+        bool, typer.Option("--doctor", help="Only check data, masks and captions, and learn one batch by heart.")
+    ] = False,
 ):
     """Train a model by its recipe, and write its weights to data/weights.
 
@@ -97,6 +100,10 @@ def train(
     if max_minutes is not None and not max_minutes > 0:
         raise ValueError(f"--max-minutes must be above 0, not {max_minutes:g}")
     module = importlib.import_module(f"imagen_lite.recipes.{RECIPES[recipe]}")
+    if doctor and not hasattr(module, "doctor"):
+        raise ValueError(f"there is no doctor for {recipe!r}; it has one for base64")
+    if doctor:
+        return module.doctor(device)
     module.run(max_minutes=max_minutes, device=device, fresh=fresh)
 
 
@@ -164,6 +171,19 @@ def reader(
 
     result = evaluate.reader_scores()
     typer.echo(evaluate.format_scores(result))
+    _write_json(json, result)
+
+
+@evaluate_app.command()
+def world(
+    scenes: Annotated[int, typer.Option(min=100, help="How many random scenes.")] = 1000,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+):
+    """How large things are, how much they cover, how far the light reaches, over random scenes."""
+    from imagen_lite.evaluate.world import format_figures, world_figures
+
+    result = world_figures(scenes)
+    typer.echo(format_figures(result))
     _write_json(json, result)
 
 

@@ -104,11 +104,12 @@ def _render_shards(jobs: list[tuple], device: str | None, progress: bool) -> Non
     """Render shards, one after another on a GPU, one per core at a time on a CPU."""
     bar = tqdm(total=len(jobs) * SHARD, desc="rendering", unit="picture", disable=not (progress and jobs))
     with bar:
-        if device == "cuda" or len(jobs) < 2:
+        if device == "cuda" or not jobs:
             for job in jobs:
                 _render_shard(job)
                 bar.update(SHARD)
             return
+        # Processes of one thread each: small tensors on two threads spend their time waiting for one another.
         with multiprocessing.get_context("spawn").Pool(os.cpu_count(), torch.set_num_threads, (1,)) as workers:
             for _ in workers.imap_unordered(_render_shard, jobs):
                 bar.update(SHARD)

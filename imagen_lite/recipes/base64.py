@@ -10,7 +10,8 @@ warm-up); `fresh=True` starts from nothing.
 
 import dataclasses
 import json
-import platform
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from imagen_lite import data, viz, weights
 from imagen_lite.cascade import Cascade
 from imagen_lite.data import Pool, to_images
+from imagen_lite.recipes import doctor as checks
 from imagen_lite.schedule import CosineSchedule
 from imagen_lite.stage import Stage, default_device, default_dtype
 from imagen_lite.text import T5TextEncoder, TextEmbedding, load_text_encoder
@@ -28,6 +30,7 @@ from imagen_lite.unet import EfficientUNet, UNetConfig
 
 FOLDER = weights.DATA / "weights" / "base64"
 MILESTONES = tuple(1000 * 2**k for k in range(1, 16))
+VALIDATION = 1024  # pictures of the validation split that a validation loss is measured on
 PROMPTS = (
     "a red cone", "a small blue house on the grass", "a shiny yellow sphere on a wooden table", "a green cube",
     "a pink duck on the sand", "a large white mushroom at night", "an orange rocket at sunset", "a purple tree",
@@ -95,7 +98,9 @@ def _token_table(pool: Pool, encoder: T5TextEncoder, length: int, device: torch.
 class Base64Loss:
     """The loss of a step: ‖ε − ε_θ(α x + σ ε, t, c)‖², t ~ U(0, 1), c dropped with probability 10 % (§2.1, App. A)."""
 
-    def __init__(self, model: nn.Module, encoder: T5TextEncoder, batches: Captioned, seed: int, dtype: torch.dtype):
+    def __init__(
+        self, model: Callable[..., Tensor], encoder: T5TextEncoder, batches: Captioned, seed: int, dtype: torch.dtype
+    ):
         self.model, self.encoder, self.batches, self.seed, self.dtype = model, encoder, batches, seed, dtype
 
     def __call__(self, step: int) -> Tensor:
@@ -119,9 +124,11 @@ class Base64Loss:
 def validation_loss(model: nn.Module, encoder: T5TextEncoder, pool: Pool, recipe: Recipe, dtype: torch.dtype) -> float:
     """The training loss on pictures of the validation split, with fixed noise: comparable between runs."""
     device = next(model.parameters()).device
-    batches = Captioned(pool, encoder, dataclasses.replace(recipe, text_dropout=0.0), device)
+    batch = min(recipe.train.batch, 64)
+    train = dataclasses.replace(recipe.train, batch=batch)
+    batches = Captioned(pool, encoder, dataclasses.replace(recipe, text_dropout=0.0, train=train), device)
     loss = Base64Loss(model, encoder, batches, seed=12345, dtype=dtype)
-    return float(torch.stack([loss(step) for step in range(max(1, 512 // recipe.train.batch))]).mean())
+    return float(torch.stack([loss(step) for step in range(VALIDATION // batch)]).mean())
 
 
 def run(
@@ -145,9 +152,10 @@ def run(
     batches = Captioned(data.pool(pictures or recipe.pictures, device=render_on), encoder, recipe, where)
     held = data.pool(1000, split="val", device=render_on)
     torch.manual_seed(recipe.train.seed)
-    model = EfficientUNet(recipe.unet).to(where, memory_format=torch.channels_last)
-    first = _start(model, folder, out, fresh)
-    seed = recipe.train.seed + first
+    model = EfficientUNet(recipe.unet).to(where)
+    begun = _start(model, folder, out, fresh)
+    first = begun["pictures_seen"]
+    seed = recipe.train.seed + first  # a run that goes on from shipped weights must not repeat their batches
     called = torch.compile(model) if where.type == "cuda" else model
     loss = Base64Loss(called, encoder, batches, seed, dtype)
 
@@ -159,25 +167,49 @@ def run(
     )
     ema.copy_to(model)
     score = validation_loss(model.eval(), encoder, held, recipe, dtype)
-    _export(model, recipe, out, first, progress, score, where)
+    _export(model, recipe, out, begun, progress, score, where)
     return out
 
 
-def _start(model: EfficientUNet, folder: Path, out: Path, fresh: bool) -> int:
-    """Prepare the run's folder; returns how many pictures the weights had seen when the run began."""
+def doctor(device: str | None = None, *, recipe: Recipe | None = None, pictures: int = 1000) -> None:
+    """Check data, captions and masks, and learn one batch by heart; prints what it finds.
+
+    Raises:
+        ValueError: the first thing that is wrong, and where to look.
+    """
+    where = default_device(device)
+    recipe = recipe or (GPU if where.type == "cuda" else CPU)
+    recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, batch=16))
+    encoder = load_text_encoder(weights.DATA / "weights" / "t5-lite-base", where)
+    pool = data.pool(pictures, device="cuda" if where.type == "cuda" else None)
+    batches = Captioned(pool, encoder, recipe, where)
+    torch.manual_seed(0)
+    model = EfficientUNet(recipe.unet).to(where)
+    loss = Base64Loss(model, encoder, batches, 0, default_dtype(where))
+    images, ids, mask = batches.batch(0, 0)
+    text = TextEmbedding(encoder.model(ids, mask) * mask[..., None], mask)
+    print(checks.check_pictures(images))
+    print(checks.check_captions(pool, encoder, recipe.text_length))
+    print(checks.check_overfit(model, lambda: loss(0), lr=recipe.train.lr))
+    print(checks.check_masks(model, text, images))  # last: a fresh network's output is all zeros
+
+
+def _start(model: EfficientUNet, folder: Path, out: Path, fresh: bool) -> dict:
+    """Prepare the run's folder; returns the pictures that the weights had seen, and the hours, when the run began."""
     state, begun = folder / "state.safetensors", folder / "begun.json"
     folder.mkdir(parents=True, exist_ok=True)
     if fresh:
         state.unlink(missing_ok=True)
     if state.exists() and begun.exists():
-        return json.loads(begun.read_text())["pictures"]
-    first = 0
+        return json.loads(begun.read_text())
+    past = {"pictures_seen": 0, "hours": 0.0}
     if not fresh and (out / weights.TENSORS).exists():
         weights.load_into(model, out)
-        first = weights.load_manifest(out)["pictures_seen"]
-        print(f"going on from {out.name}, which has seen {first:,} pictures")
-    weights.write_atomic(begun, json.dumps({"pictures": first}))
-    return first
+        manifest = weights.load_manifest(out)
+        past = {key: manifest[key] for key in past}
+        print(f"going on from {out.name}, which has seen {past['pictures_seen']:,} pictures")
+    weights.write_atomic(begun, json.dumps(past))
+    return past
 
 
 def _milestone(
@@ -185,7 +217,7 @@ def _milestone(
     folder: Path, seen: int,
 ) -> dict:  # fmt: skip
     """Draw the milestone's grid and measure the validation loss; one line says where the run is."""
-    model = EfficientUNet(recipe.unet).to(device, memory_format=torch.channels_last).eval()
+    model = EfficientUNet(recipe.unet).to(device).eval()
     ema.copy_to(model)
     score = validation_loss(model, encoder, held, recipe, dtype)
     stage = Stage(model, recipe.schedule, 64)
@@ -197,17 +229,16 @@ def _milestone(
 
 
 def _export(
-    model: EfficientUNet, recipe: Recipe, out: Path, first: int, progress: Progress, score: float, device: torch.device
+    model: EfficientUNet, recipe: Recipe, out: Path, begun: dict, progress: Progress, score: float, device: torch.device
 ) -> None:
     """Write the averaged weights with their history."""
-    before = weights.load_manifest(out) if first else {}
     manifest = {
         "recipe": "base64",
         "world": data.WORLD_VERSION,
         "text_encoder": weights.load_manifest(weights.DATA / "weights" / "t5-lite-base")["sha256"],
-        "pictures_seen": first + progress.pictures,
-        "hours": round(before.get("hours", 0.0) + progress.seconds / 3600, 3),
-        "hardware": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or "2 CPU cores",
+        "pictures_seen": begun["pictures_seen"] + progress.pictures,
+        "hours": round(begun["hours"] + progress.seconds / 3600, 3),
+        "hardware": torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
         "validation_loss": round(score, 5),
         "train": dataclasses.asdict(recipe.train),
     }

@@ -226,7 +226,7 @@ def _stands_clear(things: list[Thing]) -> bool:
 
 
 def _frame(rng: random.Random, things: tuple[Thing, ...]) -> Camera:
-    """A camera that holds the group. It is fitted as if every thing were large, so that small things look small."""
+    """A camera that holds the group. It is fitted to a lone thing as if it were large, so that a small one looks so."""
     elevation = rng.uniform(14, 40)
     fill = rng.uniform(0.66, 0.84) if len(things) == 1 else rng.uniform(0.90, 1.0)
     corners = list(_corners(things))
@@ -235,7 +235,7 @@ def _frame(rng: random.Random, things: tuple[Thing, ...]) -> Camera:
     target = [(a + b) / 2 for a, b in zip(lo, hi, strict=True)]
     distance = 5.0
     for _ in range(8):  # centre the group in the picture, then step back until it fits
-        camera = Camera(elevation, distance, tuple(target))
+        camera = Camera(elevation, distance, (target[0], target[1], target[2]))
         uv = [camera.project(*c)[:2] for c in corners]
         (u0, u1), (v0, v1) = ((min(c[k] for c in uv), max(c[k] for c in uv)) for k in (0, 1))
         unit = distance * math.tan(math.radians(FOV / 2))
@@ -246,17 +246,16 @@ def _frame(rng: random.Random, things: tuple[Thing, ...]) -> Camera:
     slack = 1 - fill
     target[0] += unit * rng.uniform(-slack, slack) * 0.6
     target[2] += unit * rng.uniform(-slack, slack) * 0.6
-    return Camera(round(elevation, 3), round(distance, 4), tuple(round(v, 4) for v in target))
+    x, y, z = (round(v, 4) for v in target)
+    return Camera(round(elevation, 3), round(distance, 4), (x, y, z))
 
 
 def _corners(things: tuple[Thing, ...]):
-    """Corner points of the boxes around the things, each taken at the large size."""
+    """Corner points of the boxes around the things; a thing alone is taken at its large size."""
     tops: dict[int, float] = {}
     for i, t in enumerate(things):
         radius, height, _ = BOUNDS[t.kind]
-        # On the table a small thing keeps its place; the room it leaves is what makes it look small.
-        alone = len(things) == 1
-        r, h = (radius, height) if alone else (t.radius, t.height)
+        r, h = (radius, height) if len(things) == 1 else (t.radius, t.height)
         base = tops[t.on] if t.on is not None else 0.0
         tops[i] = base + h
         for sx in (-1, 1):

@@ -1,0 +1,130 @@
+"""The base recipe: what a batch is, that it learns, goes on, and that the doctor finds what is wrong."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from imagen_lite import data, weights
+from imagen_lite.data import Pool
+from imagen_lite.recipes import base64, doctor
+from imagen_lite.recipes.base64 import Base64Loss, Captioned, Recipe
+from imagen_lite.stage import load_stage
+from imagen_lite.text import TextEmbedding, load_text_encoder
+from imagen_lite.train import TrainConfig
+from imagen_lite.unet import EfficientUNet, UNetConfig
+
+UNET = UNetConfig(channels=(32, 32), blocks=(1, 1), attention=(None, "self"), strides=(1, 2), patch=2, head_channels=32)
+RECIPE = Recipe(UNET, TrainConfig(batch=16, lr=3e-3, warmup=5, steps=30), pictures=40)
+COLORS = {"red": (220, 20, 20), "blue": (20, 20, 220), "green": (20, 200, 20), "white": (250, 250, 250)}
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return load_text_encoder(weights.DATA / "weights" / "t5-lite-base")
+
+
+@pytest.fixture
+def pool():
+    """Forty pictures, a square of the caption's colour on the left; every fourth may not be mirrored."""
+    names = list(COLORS)
+    pictures = np.full((40, 64, 64, 3), 5, np.uint8)
+    for i in range(40):
+        pictures[i, 10 + i % 5 : 50, 4:34] = COLORS[names[i % 4]]
+    captions = [[f"a {names[i % 4]} cube on the left"] * data.CAPTIONS for i in range(40)]
+    mirrored = [[] if i % 4 == 3 else [f"a {names[i % 4]} cube on the right"] * data.CAPTIONS for i in range(40)]
+    return Pool([pictures], captions, mirrored, list(range(40)))
+
+
+def test_flipped_pictures_get_mirrored_captions_and_letters_are_never_flipped(pool, encoder):
+    batches = Captioned(pool, encoder, dataclasses.replace(RECIPE, train=TrainConfig(batch=200)), torch.device("cpu"))
+    images, ids, mask = batches.batch(0, 0)
+    on_the_left = images[:, :, 32, 8].amax(1) > 0
+    texts = [encoder.tokenizer.tokenizer.decode(row[m].tolist()) for row, m in zip(ids, mask, strict=True)]
+    assert [("left" in text) for text in texts] == on_the_left.tolist()
+    white = images[:, :, 32].amax(2).amin(1) > 0.9
+    assert on_the_left[white].all() and white.any()
+    assert 0.3 < on_the_left[~white].float().mean() < 0.7
+
+
+def test_a_batch_follows_from_seed_and_step(pool, encoder):
+    batches = Captioned(pool, encoder, RECIPE, torch.device("cpu"))
+    first, again, other = batches.batch(0, 3), batches.batch(0, 3), batches.batch(0, 4)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_text_is_dropped_as_often_as_the_recipe_says(pool, encoder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(TextEmbedding, "drop", lambda self, keep: seen.append(keep) or self)
+    batches = Captioned(pool, encoder, RECIPE, torch.device("cpu"))
+    loss = Base64Loss(lambda x, t, text: torch.zeros_like(x), encoder, batches, 0, torch.float32)
+    values = [float(loss(step)) for step in range(60)]
+    assert torch.cat(seen).float().mean().item() == pytest.approx(0.9, abs=0.03)
+    assert np.mean(values) == pytest.approx(1.0, abs=0.01)  # eps has variance 1, and 0 was predicted
+
+
+@pytest.fixture
+def small_run(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "pool", lambda *args, **kwargs: pool)
+    monkeypatch.setattr(base64, "MILESTONES", (160,))
+    monkeypatch.setattr(base64, "VALIDATION", 96)
+
+    def run(steps, folder="run", out="out", fresh=False):
+        recipe = dataclasses.replace(RECIPE, train=dataclasses.replace(RECIPE.train, steps=steps))
+        paths = {"run_folder": tmp_path / folder, "out": tmp_path / out}
+        return base64.run(device="cpu", recipe=recipe, dtype=torch.float32, fresh=fresh, **paths)
+
+    return run
+
+
+def test_a_run_learns_draws_milestones_exports_and_goes_on(small_run, tmp_path, capsys):
+    out = small_run(30)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert (tmp_path / "run" / "milestones" / "000000160.png").exists()
+    milestone = next(row for row in rows if "milestone" in row)
+    manifest = weights.load_manifest(out)
+    assert manifest["validation_loss"] < 0.9 and manifest["validation_loss"] < milestone["validation_loss"]
+    assert manifest["pictures_seen"] == 480 and manifest["world"] == "v1"
+    assert load_stage(out).unet.config == UNET
+
+    small_run(40)  # the same run goes on
+    assert weights.load_manifest(out)["pictures_seen"] == 640
+    small_run(10, folder="elsewhere")  # the run's folder is lost: on from the exported weights
+    assert weights.load_manifest(out)["pictures_seen"] == 800
+    assert "going on from out, which has seen 640 pictures" in capsys.readouterr().out
+    small_run(10, folder="elsewhere", fresh=True)
+    assert weights.load_manifest(out)["pictures_seen"] == 160
+
+
+def test_the_doctor_passes_what_is_sound(pool, encoder, monkeypatch, capsys):
+    monkeypatch.setattr(data, "pool", lambda *args, **kwargs: pool)
+    monkeypatch.setattr(doctor, "check_captions", lambda *args: "captions are these")
+    base64.doctor("cpu", recipe=RECIPE)
+    assert "learned by heart" in capsys.readouterr().out
+
+
+def test_the_doctor_finds_what_is_wrong(pool, encoder):
+    with pytest.raises(ValueError, match="scaled"):
+        doctor.check_pictures(torch.rand(4, 3, 8, 8))
+    with pytest.raises(ValueError, match="the same"):
+        doctor.check_pictures(torch.linspace(-1, 1, 192).view(1, 3, 8, 8).repeat(4, 1, 1, 1))
+    strange = dataclasses.replace(pool, captions=[["Ωμέγα ψ 漢字 ЖЩ"] * 4] * 40)
+    with pytest.raises(ValueError, match="unknown to"):
+        doctor.check_captions(strange, encoder, 48)
+    with pytest.raises(ValueError, match="by heart"):
+        model = EfficientUNet(UNET)
+        doctor.check_overfit(model, lambda: 0 * model.out.weight.sum() + 1.0, lr=1e-3, steps=6)
+
+
+def test_the_doctor_finds_a_lost_mask(encoder):
+    text = encoder(["a red cone", "a small blue house on the grass"])
+
+    class Unmasked(torch.nn.Module):
+        def forward(self, x, t, text):
+            return x + text.tokens.mean()
+
+    with pytest.raises(ValueError, match="mask"):
+        doctor.check_masks(Unmasked(), text, torch.zeros(2, 3, 8, 8))
