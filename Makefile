@@ -1,6 +1,7 @@
 # make demo PROMPT="..."   a picture from a sentence
 # make test                lint, types, tests
 # make lab                 the notebooks in JupyterLab
+# make refresh             after new weights: makes again all that was made from them
 # Each makes .venv and installs what it needs, once; again only when pyproject.toml or constraints.txt change.
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
@@ -12,11 +13,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types lab
+.PHONY: help demo test lint types lab refresh
 export PROMPT OUT
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 demo: $(VENV)/.core
 	@$(BIN)/imagen-lite sample "$$PROMPT" -o "$$OUT"
@@ -35,6 +36,9 @@ types: $(VENV)/.dev
 
 lab: $(VENV)/.core
 	@$(BIN)/jupyter lab
+
+refresh: $(VENV)/.core
+	@$(BIN)/python -m experiments.refresh
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "imagen_lite needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }

@@ -23,13 +23,14 @@ from imagen_lite.cascade import Cascade
 from imagen_lite.data import Pool, to_images
 from imagen_lite.recipes import doctor as checks
 from imagen_lite.schedule import CosineSchedule
-from imagen_lite.stage import Stage, default_device, default_dtype
+from imagen_lite.stage import Sampling, Stage, default_device, default_dtype
 from imagen_lite.text import T5TextEncoder, TextEmbedding, load_text_encoder
 from imagen_lite.train import Ema, Progress, TrainConfig, fit, keyed_normal, keyed_uniform
 from imagen_lite.unet import EfficientUNet, UNetConfig
 
 FOLDER = weights.DATA / "weights" / "base64"
 MILESTONES = tuple(1000 * 2**k for k in range(1, 16))
+SAMPLING = Sampling(steps=16, guidance_weight=5.0, lambda_start=-8.0)  # see the tables of data/weights/README.md
 VALIDATION = 1024  # pictures of the validation split that a validation loss is measured on
 PROMPTS = (
     "a red cone", "a small blue house on the grass", "a shiny yellow sphere on a wooden table", "a green cube",
@@ -220,8 +221,8 @@ def _milestone(
     model = EfficientUNet(recipe.unet).to(device).eval()
     ema.copy_to(model)
     score = validation_loss(model, encoder, held, recipe, dtype)
-    stage = Stage(model, recipe.schedule, 64)
-    pictures = Cascade(encoder, {64: stage}, dtype).sample(list(PROMPTS), guidance_weight=4.0, steps=16).images
+    stage = Stage(model, recipe.schedule, 64, sampling=SAMPLING)
+    pictures = Cascade(encoder, {64: stage}, dtype).sample(list(PROMPTS)).images
     path = folder / "milestones" / f"{seen:09d}.png"
     viz.save(viz.grid(pictures, columns=8), path)
     print(f"\nafter {seen:,} pictures: validation loss {score:.4f}; it looks like {path}")
@@ -242,6 +243,6 @@ def _export(
         "validation_loss": round(score, 5),
         "train": dataclasses.asdict(recipe.train),
     }
-    stage = Stage(model, recipe.schedule, 64)
+    stage = Stage(model, recipe.schedule, 64, sampling=SAMPLING)
     weights.save_pretrained(out, model, stage.config(), manifest)
     print(f"wrote {out}: {manifest['pictures_seen']:,} pictures seen, validation loss {score:.4f}")

@@ -1,0 +1,98 @@
+"""Makes again everything that was made from the weights: README pictures, result files, and the texts they stand in.
+
+make refresh                              # all of it (hours on a CPU)
+python -m experiments.refresh --texts     # only put what is measured into the texts
+"""
+
+import argparse
+import inspect
+import json
+import textwrap
+
+from experiments import thresholds
+from experiments.results import RESULTS, ROOT, insert, load_result, save_result, table
+from imagen_lite import sampler, viz, weights
+
+DRAWN = weights.DATA / "readme" / "drawn.png"
+CARD = weights.DATA / "weights" / "README.md"
+PROMPTS = (
+    ("a shiny red cone next to a small blue house on the grass", 0), ("a yellow duck on the sand", 0),
+    ("a green tree at sunset", 0), ("a purple sphere on the tiles", 0), ("a large white mushroom at night", 0),
+    ("an orange house on a wooden table", 0), ("a pink cube and a green cylinder", 0), ("a blue rocket", 0),
+)  # fmt: skip
+
+
+def loop() -> str:
+    """The body of the sampling loop as it stands in the source."""
+    source = inspect.getsource(sampler.sample)
+    body = source[source.index("steps = len(levels)") :]
+    return f"```python\n{textwrap.dedent('    ' + body).rstrip()}\n```"
+
+
+def draw() -> None:
+    """The README's first picture: what the shipped model draws from `PROMPTS`, enlarged four times."""
+    from PIL import Image
+
+    from imagen_lite.cascade import load_cascade
+
+    prompts, seeds = zip(*PROMPTS, strict=True)
+    cascade = load_cascade()
+    sheet = viz.grid(cascade.sample(list(prompts), seed=list(seeds), resolution=64).images, columns=4)
+    viz.save(sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.BICUBIC), DRAWN)
+    save_result("drawn", {"prompts": [list(pair) for pair in PROMPTS]})
+
+
+def alignment(n: int) -> None:
+    """The alignment table of the shipped cascade."""
+    from imagen_lite import evaluate
+    from imagen_lite.cascade import load_cascade
+
+    save_result("alignment", evaluate.report(load_cascade(), n=n))
+
+
+def alignment_table() -> str:
+    """The alignment rows as markdown."""
+    result = load_result("alignment")
+    rows = [
+        [
+            r["category"], str(r["n"]), f"{r['aligned']:.3f} [{r['interval'][0]:.3f}, {r['interval'][1]:.3f}]",
+            f"{r['ceiling']:.3f}", f"**{r['relative']:.3f}**", f"{r['needed']:.2f}",
+            f"{r['gain']:+.3f} [{r['gain_interval'][0]:+.3f}, {r['gain_interval'][1]:+.3f}]",
+        ]
+        for r in result["rows"]
+    ]  # fmt: skip
+    bits = ", ".join(f"{r['bits']:.2f} at w = {r['weight']:g}" for r in result["diversity"]["rows"])
+    head = ["captions", "n", "aligned", "renders", "relative", "needed", "gain over w = 1"]
+    return table(head, rows) + (
+        f"\n\nw = {result['best_weight']:g}, chosen on {result['validation']['n']} validation captions; seed "
+        f"{result['seed']}; 95 % bootstrap intervals; {result['hardware']}. Entropy of what captions leave open, in "
+        f"bits: {bits}."
+    )
+
+
+def texts() -> None:
+    """Put the loop and the measured tables into README.md and the model card."""
+    readme = ROOT / "README.md"
+    weights.write_atomic(readme, insert(readme.read_text(), "loop", loop()))
+    card = insert(CARD.read_text(), "alignment", alignment_table())
+    weights.write_atomic(CARD, insert(card, "thresholds", thresholds.as_text(load_result("thresholds"))))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Make again what was made from the weights.")
+    parser.add_argument("--texts", action="store_true", help="only put what is measured into the texts")
+    parser.add_argument("-n", type=int, default=500, help="captions a category")
+    parser.add_argument("--cells", type=int, default=48, help="captions a cell of the threshold table")
+    options = parser.parse_args()
+    if not options.texts:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        draw()
+        save_result("thresholds", thresholds.run(options.cells))
+        alignment(options.n)
+    texts()
+    print(json.dumps({path.name: path.stat().st_size for path in sorted(RESULTS.glob("*.json"))}))
+
+
+if __name__ == "__main__":
+    main()

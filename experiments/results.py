@@ -1,0 +1,51 @@
+"""Result files (data/results/NAME.json) that name the weights they were made from, and their place in the texts."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imagen_lite import weights
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = weights.DATA / "results"
+WEIGHTS = ("t5-lite-base", "reader", "base64")
+
+
+def weights_in_use() -> dict[str, str]:
+    """The sha256 of each shipped model, by its name."""
+    return {name: weights.load_manifest(weights.DATA / "weights" / name)["sha256"] for name in WEIGHTS}
+
+
+def save_result(name: str, result: dict[str, Any], path: Path | None = None) -> dict[str, Any]:
+    """Writes a result with the weights and the hardware it was made on; returns all that."""
+    gpu = torch.cuda.is_available()
+    hardware = torch.cuda.get_device_name() if gpu else f"{os.cpu_count()} CPU cores"
+    result = result | {"hardware": hardware, "weights": weights_in_use()}
+    weights.write_atomic(path or RESULTS / f"{name}.json", json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def load_result(name: str) -> dict[str, Any]:
+    """A result file; raises FileNotFoundError where it was never made."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A markdown table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def insert(text: str, name: str, content: str) -> str:
+    """The text with `content` between the markers `<!-- name: begin -->` and `<!-- name: end -->`.
+
+    Raises:
+        ValueError: the text has no such markers.
+    """
+    pattern = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"the text has no markers for {name!r}")
+    return pattern.sub(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text)
