@@ -75,9 +75,10 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_package_stays_small():
-    """The core is what a good engineer reads in an evening."""
-    assert sum(code_lines(path) for path in MODULES if row(path) in CORE) <= 2000
-    assert sum(map(code_lines, MODULES)) <= 5000
+    """The core is what a good engineer reads in an evening; the world and the recipes are read for their own sake."""
+    lines = {path: code_lines(path) for path in MODULES}
+    assert sum(n for path, n in lines.items() if row(path) in CORE) <= 2000
+    assert sum(n for path, n in lines.items() if row(path) not in ("scenes", "recipes")) <= 5000
 
 
 def run_python(code: str) -> str:

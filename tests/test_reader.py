@@ -147,7 +147,7 @@ def test_shipped_reader_finds_fresh_things_and_ships_its_own_error():
     scores = reader_scores(count=200)
     assert scores["found"] >= 0.95, scores
     assert scores["false_positives"] <= 0.05, scores
-    assert min(scores[name] for name in ("surface", "light", "size")) >= 0.9, scores
+    assert min(scores[name] for name in ("surface", "light", "color", "kind")) >= 0.95, scores
 
 
 def test_shipped_reader_reads_larger_pictures_alike():
@@ -155,5 +155,4 @@ def test_shipped_reader_reads_larger_pictures_alike():
     told = [[[(s.kind, s.color) for s in seen] for seen in read(images)] for images in (small, large)]
     same = sum(sorted(a) == sorted(b) for a, b in zip(*told, strict=True))
     assert same >= 11
-    assert read(torch.zeros(2, 3, 64, 64)) == [[], []]
     assert len(read_setting(small)) == 12
