@@ -36,7 +36,7 @@ def check_captions(pool: Pool, encoder: T5TextEncoder, length: int, count: int =
     captions = [caption for own in pool.captions[:count] for caption in own]
     rows = encoder.tokenizer.tokenizer.encode_batch(captions, add_special_tokens=False)
     unknown = encoder.tokenizer.tokenizer.token_to_id("<unk>")
-    share = sum(row.ids.count(unknown) for row in rows) / sum(len(row.ids) for row in rows)
+    share = sum(token == unknown for row in rows for token in row.ids) / sum(len(row.ids) for row in rows)
     cut = sum(len(row.ids) >= length for row in rows) / len(rows)
     variety = len(set(captions)) / len(captions)
     if share > 0.01 or cut > 0.02 or variety < 0.2:
