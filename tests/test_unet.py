@@ -94,8 +94,10 @@ def test_shapes_odd_batches_and_other_sizes(config: UNetConfig):
         assert out.shape == (batch, 3, size, size) and out.dtype == torch.float32 and out.isfinite().all()
 
 
-def test_a_fresh_model_predicts_zero():
-    assert not call(EfficientUNet(EFFICIENT)).any()
+def test_a_fresh_model_takes_the_noisy_picture_for_noise_the_more_the_later():
+    x_t = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    out = EfficientUNet(EFFICIENT)(x_t, torch.tensor([0.0, 0.5, 1.0]), text(3))
+    torch.testing.assert_close(out, torch.tensor([0.0, 0.5**0.5, 1.0]).view(3, 1, 1, 1) * x_t)
 
 
 @KINDS

@@ -192,7 +192,7 @@ def doctor(device: str | None = None, *, recipe: Recipe | None = None, pictures:
     print(checks.check_pictures(images))
     print(checks.check_captions(pool, encoder, recipe.text_length))
     print(checks.check_overfit(model, lambda: loss(0), lr=recipe.train.lr))
-    print(checks.check_masks(model, text, images))  # last: a fresh network's output is all zeros
+    print(checks.check_masks(model, text, images))  # last: a fresh network does not look at its text yet
 
 
 def _start(model: EfficientUNet, folder: Path, out: Path, fresh: bool) -> dict:
