@@ -99,11 +99,21 @@ def test_a_run_learns_draws_milestones_exports_and_goes_on(small_run, tmp_path, 
     assert weights.load_manifest(out)["pictures_seen"] == 160
 
 
-def test_the_doctor_passes_what_is_sound(pool, encoder, monkeypatch, capsys):
+def test_the_doctor_looks_at_everything(pool, encoder, monkeypatch, capsys):
     monkeypatch.setattr(data, "pool", lambda *args, **kwargs: pool)
     monkeypatch.setattr(doctor, "check_captions", lambda *args: "captions are these")
+    with pytest.raises(ValueError, match="by heart"):  # this toy is too small for that, and is told so
+        base64.doctor("cpu", recipe=RECIPE)
+    monkeypatch.setattr(doctor, "check_overfit", lambda *args, **kwargs: "learned by heart")
     base64.doctor("cpu", recipe=RECIPE)
-    assert "learned by heart" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("pictures span", "captions are", "by heart", "padding"))
+
+
+def test_what_can_be_learned_by_heart_passes():
+    model, x = torch.nn.Linear(4, 1), torch.eye(4)
+    text = doctor.check_overfit(model, lambda: (model(x).squeeze(1) - torch.arange(4.0)).square().mean(), lr=0.1)
+    assert "learned by heart" in text
 
 
 def test_the_doctor_finds_what_is_wrong(pool, encoder):

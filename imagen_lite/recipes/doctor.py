@@ -62,7 +62,7 @@ def check_masks(model: nn.Module, text: TextEmbedding, images: Tensor) -> str:
     return f"padding changes the output by {difference:.1e}"
 
 
-def check_overfit(model: nn.Module, loss: Callable[[], Tensor], lr: float, steps: int = 60) -> str:
+def check_overfit(model: nn.Module, loss: Callable[[], Tensor], lr: float, steps: int = 100) -> str:
     """The model must learn one fixed batch by heart: its loss has to halve; returns what was found.
 
     Raises:
