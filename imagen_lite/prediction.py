@@ -15,7 +15,7 @@ from torch import Tensor
 from imagen_lite.schedule import per_picture
 
 Kind = Literal["eps", "x0", "v"]
-Weighting = Literal["plain", "min-snr"]
+Weighting = Literal["plain", "min-snr", "snr+1"]
 Scale = Tensor | float
 
 
@@ -55,8 +55,9 @@ def loss_weight(log_snr: Tensor, kind: Kind, weighting: Weighting = "plain", gam
     """The factor, (B,), of each picture's ||output - target||².
 
     "plain" is 1, Imagen's choice: for eps this counts errors of x0 by the SNR, since ||eps error||² is
-    SNR ||x0 error||². "min-snr" (Hang et al. 2303.09556) counts errors of x0 by min(SNR, gamma), in every kind;
-    the factors below are that, divided by what the kind itself already multiplies with: 1, SNR, SNR + 1.
+    SNR ||x0 error||². "min-snr" (Hang et al. 2303.09556) counts errors of x0 by min(SNR, gamma), "snr+1" (Salimans & Ho
+    2202.00512, the plain loss on v) by SNR + 1, in every kind; the factors below are that, divided by what the kind
+    itself already multiplies with: 1, SNR, SNR + 1.
 
     Raises:
         ValueError: unknown kind or weighting.
@@ -64,8 +65,12 @@ def loss_weight(log_snr: Tensor, kind: Kind, weighting: Weighting = "plain", gam
     check_kind(kind)
     if weighting == "plain":
         return torch.ones_like(log_snr)
-    if weighting != "min-snr":
-        raise ValueError(f"loss weighting must be 'plain' or 'min-snr', not {weighting!r}")
+    if weighting not in get_args(Weighting):
+        raise ValueError(f"loss weighting must be 'plain', 'min-snr' or 'snr+1', not {weighting!r}")
+    if weighting == "snr+1":
+        if kind == "v":
+            return torch.ones_like(log_snr)
+        return torch.sigmoid(log_snr if kind == "eps" else -log_snr).reciprocal()
     if kind == "v":  # SNR / (SNR + 1) = sigmoid(lambda), 1 / (SNR + 1) = sigmoid(-lambda)
         return torch.minimum(torch.sigmoid(log_snr), gamma * torch.sigmoid(-log_snr))
     clipped = log_snr.clamp(max=math.log(gamma))

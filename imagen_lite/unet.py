@@ -38,6 +38,8 @@ Order = Literal["efficient", "classic"]
 AttentionKind = Literal["self", "cross"] | None
 TextConditioning = Literal["both", "pooled", "sequence"]
 
+MIN_COSINE = 0.01  # of the output's factor, so that the network can still say something at t = 1
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -155,9 +157,13 @@ class Block(nn.Module):
 class EfficientUNet(nn.Module):
     """Predicts eps (or x0, or v) of a noisy picture from time, text and, in super-resolution, a low-res picture.
 
-    The noisy picture itself, times sin(π t / 2), is added to the output (not in the paper). Where there is much noise,
-    eps is nearly x_t; without this the network spends its first 20,000 pictures on learning to copy, and copies in
-    bfloat16 are too coarse for x0 = (x_t - sigma eps) / alpha.
+    The last convolution's output F and the noisy picture are combined, with u = π t / 2 (not in the paper):
+
+        output = sin(u) x_t + cos(u) F
+
+    Under the cosine schedule alpha = cos(u), sigma = sin(u), and if the output is to be eps, F has to be
+    v = alpha eps - sigma x0 (Salimans & Ho 2202.00512): the network need not learn to copy x_t where there is much
+    noise, and an error of F stays small in x0 = (x_t - sigma eps) / alpha, where one of eps would be divided by alpha.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -213,8 +219,9 @@ class EfficientUNet(nn.Module):
         skips[-1] = None  # the junction at the bottom has no skip
         for block in self.up:
             x, _ = block(x, emb, text, skips.pop())
-        residual = F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.config.patch).float()
-        return residual + torch.sin(t.float() * (math.pi / 2)).view(-1, 1, 1, 1) * noisy
+        output = F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.config.patch).float()
+        u = (t.float() * (math.pi / 2)).view(-1, 1, 1, 1)
+        return u.sin() * noisy + u.cos().clamp(min=MIN_COSINE) * output
 
     def _check(self, x_t: Tensor, text: TextEmbedding, low_res: Tensor | None, aug_level: Tensor | None) -> None:
         batch, _, height, width = x_t.shape

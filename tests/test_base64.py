@@ -61,9 +61,39 @@ def test_text_is_dropped_as_often_as_the_recipe_says(pool, encoder, monkeypatch)
     monkeypatch.setattr(TextEmbedding, "drop", lambda self, keep: seen.append(keep) or self)
     batches = Captioned(pool, encoder, RECIPE, torch.device("cpu"))
     loss = Base64Loss(lambda x, t, text: torch.zeros_like(x), encoder, batches, 0, torch.float32)
-    values = [float(loss(step)) for step in range(60)]
+    for step in range(60):
+        loss(step)
     assert torch.cat(seen).float().mean().item() == pytest.approx(0.9, abs=0.03)
-    assert np.mean(values) == pytest.approx(1.0, abs=0.01)  # eps has variance 1, and 0 was predicted
+
+
+def test_the_loss_is_the_plain_one_on_v(pool, encoder):
+    """A network that always says v = 0 is wrong by v, of which the variance is alpha² + sigma² var(x0)."""
+    batches = Captioned(pool, encoder, RECIPE, torch.device("cpu"))
+    schedule = RECIPE.schedule
+    zero_v = lambda x, t, text: schedule.sigma(t)[:, None, None, None] * x  # noqa: E731
+    loss = Base64Loss(zero_v, encoder, batches, 0, torch.float32)
+    t = torch.linspace(0, 1, 1001)
+    power = batches.batch(0, 0)[0].square().mean()
+    expected = (schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2 * power).mean()
+    assert np.mean([float(loss(step)) for step in range(20)]) == pytest.approx(float(expected), rel=0.05)
+
+
+def test_small_pictures_come_first(pool, encoder):
+    sides = []
+
+    def spy(x, t, text):
+        sides.append(x.shape[-1])
+        return torch.zeros_like(x)
+
+    recipe = dataclasses.replace(RECIPE, small_pictures=64)
+    batches = Captioned(pool, encoder, recipe, torch.device("cpu"))
+    for seen in (0, 16):  # a run that goes on from 16 pictures has 16 fewer to see small
+        sides.clear()
+        loss = Base64Loss(spy, encoder, batches, 0, torch.float32, seen=seen)
+        for step in range(6):
+            loss(step)
+        small = (64 - seen) // 16
+        assert sides == [32] * small + [64] * (6 - small)
 
 
 @pytest.fixture

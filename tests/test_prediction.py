@@ -52,16 +52,17 @@ def test_alpha_belongs_to_pictures_not_columns():
 
 
 @given(log_snr=st.floats(-20, 20), kind=st.sampled_from(KINDS))
-def test_min_snr_weighs_errors_of_x0_alike_in_every_kind(log_snr, kind):
-    """||output error||² is (1, SNR, SNR + 1) ||x0 error||² for (x0, eps, v); times its weight: min(SNR, gamma)."""
+def test_weightings_weigh_errors_of_x0_alike_in_every_kind(log_snr, kind):
+    """||output error||² is (1, SNR, SNR + 1) ||x0 error||² for (x0, eps, v); times its weight: what its name says."""
     x0, eps, alpha, sigma, x_t = draw(0, log_snr)
     error = torch.randn_like(x0) * 0.1
     wrong_x0 = x0 + error
     wrong = target(wrong_x0, to_eps(wrong_x0, x_t, alpha, sigma, "x0"), alpha, sigma, kind)
     loss = (wrong - target(x0, eps, alpha, sigma, kind)).square().flatten(1).sum(1)
     snr = torch.tensor([log_snr] * 2, dtype=torch.float64).exp()
-    weighted = loss_weight(snr.log(), kind, "min-snr") * loss
-    assert torch.allclose(weighted, snr.clamp(max=5) * error.square().flatten(1).sum(1), rtol=1e-4)
+    for weighting, factor in (("min-snr", snr.clamp(max=5)), ("snr+1", snr + 1)):
+        weighted = loss_weight(snr.log(), kind, weighting) * loss
+        assert torch.allclose(weighted, factor * error.square().flatten(1).sum(1), rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,5 +92,5 @@ def test_unknown_kinds_and_weightings_are_named():
     ):
         with pytest.raises(ValueError, match="must be 'eps', 'x0' or 'v', not 'noise'"):
             call()
-    with pytest.raises(ValueError, match="'plain' or 'min-snr', not 'snr'"):
+    with pytest.raises(ValueError, match=r"'plain', 'min-snr' or 'snr\+1', not 'snr'"):
         loss_weight(torch.zeros(1), "eps", "snr")  # type: ignore[arg-type]

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from imagen_lite.data import to_images, to_uint8
 from imagen_lite.evaluate.reader import match_boxes, reader_scores
-from imagen_lite.recipes.reader import Targets, detection_loss, heat_target, roughen, targets
+from imagen_lite.recipes.reader import Targets, detection_loss, empty_scenes, heat_target, roughen, targets
 from imagen_lite.scenes.claims import placed
 from imagen_lite.scenes.reader import (
     ATTRIBUTES,
@@ -106,6 +107,15 @@ def test_the_loss_is_least_for_perfect_maps():
     assert detection_loss(perfect_maps(target), {n: -v for n, v in right.items()}, target) > best
 
 
+def test_empty_scenes_show_their_setting_and_nothing_else():
+    scenes, pictures = empty_scenes(6)
+    assert pictures.shape == (6, 64, 64, 3) and pictures.dtype == torch.uint8
+    assert targets(scenes).weight.abs().sum() == 0
+    full = to_uint8(render([sample_scene(seed, combinations="all") for seed in range(6)], 64))
+    changed = (pictures.int() - full.int()).abs().amax(-1) > 2
+    assert all(0.02 < share < 0.9 for share in changed.float().mean((1, 2)).tolist())  # the things and their shadows
+
+
 def test_shapes_and_that_a_fixed_batch_is_learned():
     torch.manual_seed(0)
     model = Reader(ReaderConfig((16, 32, 32)))
@@ -156,3 +166,11 @@ def test_shipped_reader_reads_larger_pictures_alike():
     same = sum(sorted(a) == sorted(b) for a, b in zip(*told, strict=True))
     assert same >= 11
     assert len(read_setting(small)) == 12
+
+
+def test_shipped_reader_sees_nothing_where_there_is_nothing():
+    flat = torch.cat([torch.full((1, 3, 64, 64), v) for v in (-0.9, -0.3, 0.0, 0.4, 0.9)])
+    assert sum(len(seen) for seen in read(flat)) == 0
+    scenes, pictures = empty_scenes(100)
+    assert sum(len(seen) > 0 for seen in read(to_images(pictures))) <= 2
+    assert len(scenes) == 100

@@ -2,8 +2,9 @@
 
     imagen-lite train base64 --max-minutes 60
 
-CPU: about 45 pictures/s on 2 cores (bf16); one hour draws recognisable things, a night the shipped weights.
-GPU: the same command; larger batches, torch.compile, the pool of pictures in its memory.
+It first sees its pictures at half their size (`small_pictures`), where text and layout are learned in a quarter of the
+time. CPU: about 140 small or 45 whole pictures/s on 2 cores (bf16). GPU: the same command; larger batches,
+torch.compile, the pool of pictures in its memory.
 A run goes on from its checkpoint; without one, from the shipped weights if there are any (fresh optimiser, short
 warm-up); `fresh=True` starts from nothing.
 """
@@ -16,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imagen_lite import data, viz, weights
 from imagen_lite.cascade import Cascade
 from imagen_lite.data import Pool, to_images
+from imagen_lite.prediction import loss_weight
 from imagen_lite.recipes import doctor as checks
 from imagen_lite.schedule import CosineSchedule
 from imagen_lite.stage import Sampling, Stage, default_device, default_dtype
@@ -49,13 +52,20 @@ class Recipe:
     train: TrainConfig
     schedule: CosineSchedule = CosineSchedule(-10.0, 10.0)
     pictures: int = 100_000  # size of the pool
+    small_pictures: int = 0  # the first so many are seen at half their size, four times as many a second
     text_dropout: float = 0.1
     text_length: int = 48  # tokens; captions are cut or padded to it on a GPU, where shapes must not change
 
+    def side(self, seen: int) -> int:
+        """Pixels a side that training sees after `seen` pictures: 32, then 64."""
+        return 32 if seen < self.small_pictures else 64
+
 
 UNET = UNetConfig()  # 6.3 M parameters, 2.2 GFLOP a call; data/weights/README.md says what else was tried
-CPU = Recipe(UNET, TrainConfig(batch=32, lr=6e-4, warmup=500, ema=0.9995))
-GPU = Recipe(UNET, TrainConfig(batch=1024, lr=1.5e-3, warmup=500, ema=0.9995), pictures=400_000)
+CPU = Recipe(UNET, TrainConfig(batch=32, lr=1e-3, warmup=500, ema=0.9995), pictures=60_000, small_pictures=320_000)
+GPU = Recipe(
+    UNET, TrainConfig(batch=1024, lr=1.5e-3, warmup=500, ema=0.9995), pictures=400_000, small_pictures=2_000_000
+)
 
 
 class Captioned:
@@ -97,17 +107,24 @@ def _token_table(pool: Pool, encoder: T5TextEncoder, length: int, device: torch.
 
 
 class Base64Loss:
-    """The loss of a step: ‖ε − ε_θ(α x + σ ε, t, c)‖², t ~ U(0, 1), c dropped with probability 10 % (§2.1, App. A)."""
+    """The loss of a step: ‖ε − ε_θ(α x + σ ε, t, c)‖² / α², t ~ U(0, 1), c dropped with probability 10 %.
+
+    The paper's (§2.1, App. A) but for the weight 1 / α², which makes it the plain loss on v. `seen` is how many
+    pictures the model has seen before step 0; it decides the size at which it sees them.
+    """
 
     def __init__(
-        self, model: Callable[..., Tensor], encoder: T5TextEncoder, batches: Captioned, seed: int, dtype: torch.dtype
-    ):
+        self, model: Callable[..., Tensor], encoder: T5TextEncoder, batches: Captioned, seed: int, dtype: torch.dtype,
+        seen: int = 0,
+    ):  # fmt: skip
         self.model, self.encoder, self.batches, self.seed, self.dtype = model, encoder, batches, seed, dtype
+        self.seen = seen
 
     def __call__(self, step: int) -> Tensor:
-        """Mean squared error on eps, float32 scalar."""
+        """Mean squared error on v, float32 scalar."""
         recipe = self.batches.recipe
         images, ids, mask = self.batches.batch(self.seed, step)
+        images = F.avg_pool2d(images, images.shape[-1] // recipe.side(self.seen + step * len(images)))
         samples = torch.arange(len(images), device=images.device)
         u = keyed_uniform(self.seed, step, samples, 2, stream=2)
         t = (u[:1, 0] + samples / len(images)) % 1.0  # one draw, evenly spread over the batch
@@ -118,17 +135,21 @@ class Base64Loss:
             text = text.drop(u[:, 1] >= recipe.text_dropout)
             x_t = recipe.schedule.add_noise(images, t, eps).contiguous(memory_format=torch.channels_last)
             output = self.model(x_t, t, text)
-        return (output.float() - eps).square().mean()
+        weight = loss_weight(recipe.schedule.log_snr(t), "eps", "snr+1")
+        return (weight * (output.float() - eps).square().mean((1, 2, 3))).mean()
 
 
 @torch.no_grad()
-def validation_loss(model: nn.Module, encoder: T5TextEncoder, pool: Pool, recipe: Recipe, dtype: torch.dtype) -> float:
-    """The training loss on pictures of the validation split, with fixed noise: comparable between runs."""
+def validation_loss(
+    model: nn.Module, encoder: T5TextEncoder, pool: Pool, recipe: Recipe, dtype: torch.dtype, seen: int
+) -> float:
+    """The training loss after `seen` pictures, on the validation split, with fixed noise: comparable between runs."""
     device = next(model.parameters()).device
     batch = min(recipe.train.batch, 64)
     train = dataclasses.replace(recipe.train, batch=batch)
-    batches = Captioned(pool, encoder, dataclasses.replace(recipe, text_dropout=0.0, train=train), device)
-    loss = Base64Loss(model, encoder, batches, seed=12345, dtype=dtype)
+    small = VALIDATION if recipe.side(seen) == 32 else 0
+    recipe = dataclasses.replace(recipe, text_dropout=0.0, train=train, small_pictures=small)
+    loss = Base64Loss(model, encoder, Captioned(pool, encoder, recipe, device), seed=12345, dtype=dtype)
     return float(torch.stack([loss(step) for step in range(VALIDATION // batch)]).mean())
 
 
@@ -158,7 +179,7 @@ def run(
     first = begun["pictures_seen"]
     seed = recipe.train.seed + first  # a run that goes on from shipped weights must not repeat their batches
     called = torch.compile(model) if where.type == "cuda" else model
-    loss = Base64Loss(called, encoder, batches, seed, dtype)
+    loss = Base64Loss(called, encoder, batches, seed, dtype, seen=first)
 
     def milestone(_: nn.Module, ema: Ema, progress: Progress) -> dict:
         return _milestone(ema, recipe, encoder, held, dtype, where, folder, first + progress.pictures)
@@ -167,7 +188,7 @@ def run(
         model, loss, recipe.train, folder, max_minutes=max_minutes, milestones=MILESTONES, on_milestone=milestone
     )
     ema.copy_to(model)
-    score = validation_loss(model.eval(), encoder, held, recipe, dtype)
+    score = validation_loss(model.eval(), encoder, held, recipe, dtype, first + progress.pictures)
     _export(model, recipe, out, begun, progress, score, where)
     return out
 
@@ -220,9 +241,9 @@ def _milestone(
     """Draw the milestone's grid and measure the validation loss; one line says where the run is."""
     model = EfficientUNet(recipe.unet).to(device).eval()
     ema.copy_to(model)
-    score = validation_loss(model, encoder, held, recipe, dtype)
-    stage = Stage(model, recipe.schedule, 64, sampling=SAMPLING)
-    pictures = Cascade(encoder, {64: stage}, dtype).sample(list(PROMPTS)).images
+    score, side = validation_loss(model, encoder, held, recipe, dtype, seen), recipe.side(seen)
+    stage = Stage(model, recipe.schedule, side, sampling=SAMPLING)
+    pictures = Cascade(encoder, {side: stage}, dtype).sample(list(PROMPTS)).images
     path = folder / "milestones" / f"{seen:09d}.png"
     viz.save(viz.grid(pictures, columns=8), path)
     print(f"\nafter {seen:,} pictures: validation loss {score:.4f}; it looks like {path}")

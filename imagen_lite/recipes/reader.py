@@ -20,12 +20,14 @@ from tqdm.auto import tqdm
 from imagen_lite import data, weights
 from imagen_lite.evaluate.reader import format_scores, reader_scores
 from imagen_lite.scenes.reader import ATTRIBUTES, GRID, MOST, SETTING, Reader, box_of, depth_of, visible_shares
+from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import WORLD_VERSION, Scene, sample_scene
 from imagen_lite.stage import default_device, default_dtype
 from imagen_lite.train import TrainConfig, fit, keyed_uniform
 
 FOLDER = weights.DATA / "weights" / "reader"
 PICTURES = 30_000
+EMPTY = 1500  # more, in which there is nothing: without them the reader sees things in flat grey
 CPU = TrainConfig(batch=64, lr=2e-3, warmup=200, steps=4000, decay_from=2400, ema=0.998)
 GPU = TrainConfig(batch=256, lr=3e-3, warmup=200, steps=6000, decay_from=3000, ema=0.998)
 
@@ -188,8 +190,22 @@ class Examples:
         return images, self.targets.at(rows).mirrored(flip), (u[:, 2:] * 3).long().view(-1, MOST, 2) - 1
 
 
-def examples(count: int, device: torch.device, config: TrainConfig) -> Examples:
-    """The first `count` training scenes, "all" combinations: rendered, or from the cache."""
+def empty_scenes(count: int, device: str | None = None) -> tuple[list[Scene], Tensor]:
+    """Scenes without a thing, and their pictures (count, 64, 64, 3) uint8: settings of the scenes 0 to `count` - 1.
+
+    The ray tracer needs something to trace, so the pictures are taken with the things moved far behind the camera.
+    """
+    scenes = [sample_scene(seed, combinations="all") for seed in range(count)]
+    away = [
+        dataclasses.replace(s, things=tuple(dataclasses.replace(t, y=t.y - 100, on=None) for t in s.things))
+        for s in scenes
+    ]
+    parts = [data.to_uint8(render(away[i : i + 100], 64, device=device)).cpu() for i in range(0, count, 100)]
+    return [dataclasses.replace(s, things=()) for s in scenes], torch.cat(parts)
+
+
+def examples(count: int, device: torch.device, config: TrainConfig, empty: int = EMPTY) -> Examples:
+    """The first `count` training scenes, "all" combinations, rendered or from the cache, and `empty` empty ones."""
     where = "cuda" if device.type == "cuda" else None
     pool = data.pool(count, combinations="all", device=where)
     scenes = [sample_scene(seed, combinations="all") for seed in tqdm(pool.seeds, desc="scenes")]
@@ -199,7 +215,10 @@ def examples(count: int, device: torch.device, config: TrainConfig) -> Examples:
         partial = path.with_suffix(".part.npy")
         np.save(partial, shares)
         partial.replace(path)
-    return Examples(pool.tensor(device), targets(scenes, np.load(path)).to(device), config)
+    bare, pictures = empty_scenes(empty, where)
+    visible = np.concatenate([np.load(path), np.zeros((empty, MOST), np.float32)])
+    pictures = torch.cat([pool.tensor(device), pictures.to(device)])
+    return Examples(pictures, targets(scenes + bare, visible).to(device), config)
 
 
 def run(
