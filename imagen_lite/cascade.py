@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from imagen_lite import sampler, weights
-from imagen_lite.guidance import Guidance, check_weight, classifier_free_guidance, guided
+from imagen_lite.guidance import Guidance, OnX0, Weight, check_weight, classifier_free_guidance, guided
 from imagen_lite.sampler import Noise, State, Step, keyed_noise, time_grid
 from imagen_lite.schedule import Level, per_picture
 from imagen_lite.stage import STAGES, Stage, check_aug_level, default_device, default_dtype, load_stage
@@ -57,7 +57,7 @@ class _Plan:
     """One stage of one call, everything checked and chosen."""
 
     stage: Stage
-    weight: float
+    weight: Weight
     threshold: Threshold
     levels: list[Level]
     aug_level: float
@@ -79,14 +79,14 @@ class Cascade:
     def sample(
         self,
         prompts: str | Sequence[str],
-        guidance_weight: PerStage[float] = None,
+        guidance_weight: PerStage[float | Callable[[Level], float]] = None,
         threshold: PerStage[str | Threshold] = "dynamic",
         percentile: float = 0.995,
         steps: PerStage[int] = None,
         seed: int | Sequence[int] = 0,
         resolution: int | None = None,
         aug_level: PerStage[float] = None,
-        guidance: Guidance = classifier_free_guidance,
+        guidance: Guidance | OnX0 = classifier_free_guidance,
         method: PerStage[str | Step] = None,
         callback: Callback | None = None,
         progress: bool = False,
@@ -97,11 +97,11 @@ class Cascade:
         None, or a resolution left out, means the stage's own (`Sampling`).
 
         Args:
-            guidance_weight: w in eps_u + w (eps_c - eps_u); 1 is off, and costs half.
+            guidance_weight: w in eps_u + w (eps_c - eps_u); 1 is off, and costs half. Or a function of the level.
             threshold: "none", "static", "dynamic" (with `percentile` in (0, 1]), or your own x0 -> x0.
             seed: picture i uses seed + i; or a list of seeds. The same seed draws the same picture in any batch.
             resolution: None is the largest stage there is.
-            guidance: your own (eps_cond, eps_uncond, weight) -> eps.
+            guidance: your own (eps_cond, eps_uncond, weight) -> eps, or `OnX0` of one that combines pictures.
             method: "ddpm", "ddim", "dpmpp_2m", or a step function of `sampler`.
             callback: called as callback(resolution, state) with every `sampler.State`.
             progress: show a bar.
@@ -163,7 +163,8 @@ class Cascade:
             return default if value is None else value
 
         weight = choose("guidance_weight", weight, own.guidance_weight)
-        check_weight(weight)
+        if not callable(weight):
+            check_weight(weight)
         level = choose("aug_level", aug_level, own.aug_level)
         check_aug_level(level)
         step: str | Step = choose("method", method, own.method)
@@ -177,7 +178,13 @@ class Cascade:
         return _Plan(stage, weight, limit, levels, level, step)
 
     def _run(
-        self, plan: _Plan, text: TextEmbedding, images: Tensor | None, seeds: list[int], index: int, guidance: Guidance
+        self,
+        plan: _Plan,
+        text: TextEmbedding,
+        images: Tensor | None,
+        seeds: list[int],
+        index: int,
+        guidance: Guidance | OnX0,
     ):
         """The states of one stage; `images` are those of the stage before."""
         size, count = plan.stage.resolution, len(seeds)
