@@ -16,7 +16,7 @@ from torch import Tensor
 
 from experiments.results import save_result, table
 from imagen_lite.cascade import Cascade, load_cascade
-from imagen_lite.evaluate import alignment
+from imagen_lite.evaluate import alignment, colorfulness, outside_share, saturated_share
 from imagen_lite.evaluate.alignment_report import PLAIN, cases, interval
 
 STARTS = (-10.0, -8.0, -6.0)
@@ -41,8 +41,9 @@ def cell(cascade: Cascade, captions: list[str], weight: float, threshold: str, s
     hits = torch.tensor([float(v.aligned) for v in alignment(out.images, captions)]).numpy()
     return {
         "weight": weight, "threshold": threshold, "aligned": round(float(hits.mean()), 4), "interval": interval(hits),
-        "outside": round(float((last[-1].abs() > 1).float().mean()), 4),
-        "at_the_end": round(float((out.images.abs() > 0.999).float().mean()), 4),
+        "outside": round(float(outside_share(last[-1]).mean()), 4),
+        "at_the_end": round(float(saturated_share(out.images).mean()), 4),
+        "colorfulness": round(float(colorfulness(out.images).mean()), 1),
         "finite": bool(last[-1].isfinite().all()),
     }  # fmt: skip
 

@@ -3,10 +3,15 @@
 evaluate.alignment(images, captions)          # a verdict per image, with reasons
 evaluate.report(cascade)                      # the alignment table, with intervals
 evaluate.reader_scores()                      # how well the reader reads renders
+evaluate.saturated_share(images)              # and outside_share, colorfulness, contrast: a number per image
 """
 
 from imagen_lite.evaluate.alignment import Verdict, alignment, judge
 from imagen_lite.evaluate.alignment_report import format_report, report
 from imagen_lite.evaluate.reader import format_scores, reader_scores
+from imagen_lite.evaluate.saturation import colorfulness, contrast, outside_share, saturated_share
 
-__all__ = ["Verdict", "alignment", "format_report", "format_scores", "judge", "reader_scores", "report"]
+__all__ = [
+    "Verdict", "alignment", "colorfulness", "contrast", "format_report", "format_scores", "judge", "outside_share",
+    "reader_scores", "report", "saturated_share",
+]  # fmt: skip
