@@ -5,7 +5,6 @@ What is heavy (torch, models) is imported inside the commands, so that `--help` 
 
 import importlib
 import os
-import random
 import sys
 import time
 import warnings
@@ -204,12 +203,9 @@ def _prompts(prompts: list[str], surprise: bool, seed: int | None) -> list[str]:
         from imagen_lite.cascade import check_prompts
 
         return check_prompts(prompts)
-    from imagen_lite import scenes
-    from imagen_lite.scenes.world import SPLITS
+    from imagen_lite.scenes.captions import surprise as make_up
 
-    test = SPLITS["test"]
-    scene = scenes.sample_scene(test.start + (random.randrange(len(test)) if seed is None else seed % len(test)))
-    prompt = scenes.captions(scene)[0]
+    prompt = make_up(seed)
     typer.echo(f"Surprise: {prompt}")
     return [prompt]
 

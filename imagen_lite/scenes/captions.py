@@ -12,7 +12,7 @@ from collections import defaultdict
 from imagen_lite.scenes import words
 from imagen_lite.scenes.claims import ATTRIBUTES, RELATIONS, holds, placed
 from imagen_lite.scenes.claims import relation_holds as relation_holds
-from imagen_lite.scenes.world import COLORS, KINDS, LIGHTS, SURFACES, Scene, Thing
+from imagen_lite.scenes.world import COLORS, KINDS, LIGHTS, SPLITS, SURFACES, Scene, Thing, sample_scene
 
 PARTIAL_SHARE = 0.10  # of noisy captions of two or more things: one thing goes unmentioned
 WRONG_SHARE = 0.04  # of noisy captions: one colour, kind, surface or light is another than the picture's
@@ -273,3 +273,10 @@ def _listed(phrases: list[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     *most, last = phrases
     return f"{', '.join(p.rstrip(',') for p in most)} and {last}" if most else last
+
+
+def surprise(seed: int | None = None) -> str:
+    """A caption of a scene of the test split, which no training picture shows: any, or that of a seed."""
+    test = SPLITS["test"]
+    scene = sample_scene(test.start + (random.randrange(len(test)) if seed is None else seed % len(test)))
+    return captions(scene)[0]

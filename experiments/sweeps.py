@@ -1,0 +1,51 @@
+"""The prepared sweeps of the explorers, and the signature picture: one prompt, one noise, w × {none, static, dynamic}.
+
+python -m experiments.sweeps
+"""
+
+import json
+
+from experiments.results import save_result
+from imagen_lite import viz, weights
+from imagen_lite.cascade import load_cascade
+from imagen_lite.widgets.figures import sweep_sheet
+from imagen_lite.widgets.sweep import FOLDER, Sweep, sample_sweep, save_sweep
+
+SIGNATURE = weights.DATA / "readme" / "signature.png"
+PROMPTS = {  # category -> (prompt, seed); the first of all is the signature picture
+    "one thing": (
+        ("a shiny yellow duck on the grass", 0), ("a red cone on a wooden table", 0), ("a blue house at sunset", 0),
+    ),
+    "two things": (("a red cone next to a blue cube", 0), ("a green tree and a white snowman", 0)),
+    "a relation": (("a purple sphere to the left of a yellow cube", 0), ("a snowman on top of a red rocket", 0)),
+    "a count": (("three pink spheres on the sand", 0),),
+    "text-only words": (("a crimson orb on the grass", 0), ("an azure cottage", 0)),
+    "outside this world": (("a horse", 0),),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Draw all of them with the shipped weights."""
+    cascade, names = load_cascade(), {}
+    listed = [(category, prompt, seed) for category, rows in PROMPTS.items() for prompt, seed in rows]
+    for index, (category, prompt, seed) in enumerate(listed):
+        sweep, name = sample_sweep(cascade, prompt, seed), f"{index:02d}"
+        save_sweep(sweep, name)
+        names[f"{category}: {prompt}"] = name
+        if index == 0:
+            viz.save(sheet(sweep), SIGNATURE)
+        print(name, prompt, [[frame.aligned for frame in row] for row in sweep.frames], flush=True)
+    weights.write_atomic(FOLDER / "index.json", json.dumps(names, indent=1) + "\n")
+    save_result("sweeps", {"prompts": [list(row) for row in listed], "steps": cascade.stages[64].sampling.steps})
+
+
+def sheet(sweep: Sweep):
+    """The contact sheet of a whole sweep."""
+    frames = {
+        (t, w): (sweep.pictures[t, w], frame) for t, row in enumerate(sweep.frames) for w, frame in enumerate(row)
+    }
+    return sweep_sheet(sweep.prompt, frames)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""The guidance explorer: one prompt, one noise; drag w, flip the thresholding, see what the sampler saw."""
+
+import html
+import io
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import ipywidgets as W
+import numpy as np
+from PIL import Image
+
+from imagen_lite.cascade import Cascade, check_prompts
+from imagen_lite.sampler import State
+from imagen_lite.scenes.captions import surprise
+from imagen_lite.scenes.words import suggest, unknown_words
+from imagen_lite.widgets import panels
+from imagen_lite.widgets.live import Job, Worker
+from imagen_lite.widgets.sweep import THRESHOLDS, WEIGHTS, Frame, Sweep, load_sweep, prepared, sample_sweep
+
+SIDE = 320
+STYLE = f"""<style>
+.il-screen {{ position: relative; width: {SIDE}px; height: {SIDE}px; overflow: hidden; flex: none; }}
+.il-screen img {{ width: {SIDE}px; height: {SIDE}px; image-rendering: pixelated; max-width: none; margin: 0; }}
+.il-screen .il-zebra {{ position: absolute; left: 0; top: 0; }}
+.il-explorer {{ max-width: 760px; }}
+.il-explorer .il-verdict {{ font-size: 15px; line-height: 1.5; }}
+.il-explorer .il-message {{ color: #b00020; }}
+</style>"""
+Drawn = tuple[np.ndarray, Frame]
+
+
+class GuidanceExplorer(W.VBox):
+    """Drag w and flip the thresholding for one prompt and one noise.
+
+    Prepared prompts answer in the browser, without the kernel; any other prompt, seed or percentile is sampled when
+    its frame is asked for, and kept.
+
+    Args:
+        name: of the prepared sweep to start with.
+        cascade: called for the cascade when something has to be sampled; None loads the shipped one.
+    """
+
+    def __init__(self, name: str | None = None, cascade: Callable[[], Cascade] | None = None):
+        self._cascade, self._worker = cascade or _shipped(), Worker()
+        self._kept: OrderedDict[tuple[str, int, float], dict[tuple[int, int], Drawn]] = OrderedDict()
+        self._controls()
+        self._screens = [[_Screen() for _ in WEIGHTS] for _ in THRESHOLDS]
+        for zebra in (screen.zebra for row in self._screens for screen in row):
+            W.jslink((self.overlay, "index"), (zebra, "selected_index"))
+        rows = [W.Stack([screen.box for screen in row], selected_index=3) for row in self._screens]
+        for row in rows:
+            W.jslink((self.weight, "index"), (row, "selected_index"))
+        stage = W.Stack(rows, selected_index=2)
+        W.jslink((self.threshold, "index"), (stage, "selected_index"))
+        choose = W.HBox([self.prepared, self.surprise])
+        write = W.HBox([self.prompt, self.seed, self.percentile, self.draw, self.cancel])
+        knobs = W.VBox([self.weight, W.HBox([self.threshold, self.overlay])])
+        super().__init__([W.HTML(STYLE), choose, write, self.message, stage, knobs, self.progress])
+        self.add_class("il-explorer")
+        self.show(load_sweep(name or next(iter(prepared().values()))))
+        for control in (self.weight, self.threshold):
+            control.observe(lambda _: self._ask(), "index")
+
+    def _controls(self) -> None:
+        wide = {"description_width": "initial"}
+        self.prepared = W.Dropdown(
+            options=[("prepared prompts", ""), *prepared().items()], tooltip="answers at once, without sampling"
+        )
+        self.surprise = W.Button(description="Surprise me", tooltip="make up a prompt and draw it")
+        self.prompt = W.Text(placeholder="or write your own", tooltip="what to draw", continuous_update=False)
+        self.seed = W.BoundedIntText(0, 0, 2**31, description="seed", layout={"width": "130px"}, style=wide)
+        self.percentile = W.BoundedFloatText(
+            0.995, min=0.5, max=1.0, step=0.005, description="percentile", layout={"width": "150px"}, style=wide,
+            tooltip="of dynamic thresholding",
+        )  # fmt: skip
+        self.draw = W.Button(description="Draw", button_style="primary", tooltip="sample this prompt (Enter)")
+        self.cancel = W.Button(description="Cancel", disabled=True, tooltip="stop sampling")
+        self.message = W.HTML()
+        self.message.add_class("il-message")
+        self.weight = W.SelectionSlider(
+            options=[f"{w:g}" + (" (off)" if w == 1 else "") for w in WEIGHTS], index=3,
+            description="guidance weight w", style=wide, layout={"width": "460px"},
+        )  # fmt: skip
+        self.threshold = W.ToggleButtons(options=THRESHOLDS, index=2, style={"button_width": "90px"})
+        self.overlay = W.ToggleButtons(
+            options=["plain", "zebra"], style={"button_width": "70px"},
+            tooltips=["the picture", "stripes where values are at an end of the range"],
+        )  # fmt: skip
+        self.progress = W.IntProgress(0, 0, 1, layout={"width": "320px", "visibility": "hidden"})
+        self.prepared.observe(lambda change: change.new and self.show(load_sweep(change.new)), "value")
+        self.surprise.on_click(lambda _: self._write(surprise()))
+        self.draw.on_click(lambda _: self._begin())
+        self.cancel.on_click(lambda _: self._worker.cancel())
+        self.prompt.observe(lambda _: self._begin(), "value")
+
+    # What is shown ----------------------------------------------------------------------------------------------
+
+    def show(self, sweep: Sweep) -> None:
+        """Show a whole sweep."""
+        self._worker.cancel()
+        with self.prompt.hold_trait_notifications():
+            self.prompt.unobserve_all("value")
+            self.prompt.value, self.seed.value = sweep.prompt, sweep.seed
+        self.prompt.observe(lambda _: self._begin(), "value")
+        frames = {
+            (t, w): (sweep.pictures[t, w], sweep.frames[t][w])
+            for t in range(len(sweep.thresholds))
+            for w in range(len(sweep.weights))
+        }
+        self._key = (sweep.prompt, sweep.seed, self.percentile.value)
+        self._kept[self._key] = frames
+        self._fill(frames)
+
+    def _fill(self, frames: dict[tuple[int, int], Drawn]) -> None:
+        for t, row in enumerate(self._screens):
+            for w, screen in enumerate(row):
+                screen.show(frames.get((t, w)))
+
+    def _say(self, text: str) -> None:
+        self.message.value = html.escape(text)
+
+    # Sampling ---------------------------------------------------------------------------------------------------
+
+    def _write(self, prompt: str) -> None:
+        self.prompt.value = prompt  # which begins
+
+    def _begin(self) -> None:
+        """A prompt was written: check it, say what lies outside this world, and draw the frame that is looked at."""
+        try:
+            prompt = check_prompts(self.prompt.value)[0]
+        except ValueError as error:
+            return self._say(str(error))
+        unknown = [f"“{word}”" + _instead(word) for word in unknown_words(prompt)]
+        self._say(f"outside this world: {', '.join(unknown)}" if unknown else "")
+        self._key = (prompt, self.seed.value, self.percentile.value)
+        self._fill(self._kept.setdefault(self._key, {}))
+        while len(self._kept) > 32:
+            self._kept.popitem(last=False)
+        self._ask()
+
+    def _ask(self) -> None:
+        """Sample the frame that is looked at, if it is not there yet."""
+        at, (prompt, seed, percentile) = (self.threshold.index, self.weight.index), self._key
+        frames = self._kept[self._key]
+        if at in frames:
+            return
+        self.progress.value, self.progress.layout.visibility, self.cancel.disabled = 0, "visible", False
+
+        def work(job: Job) -> None:
+            def step(_: str, state: State) -> None:
+                job.check()
+                self.progress.max, self.progress.value = state.steps, state.index + 1
+
+            try:
+                with warnings.catch_warnings(record=True) as told:  # a long prompt is cut: said here, not in the log
+                    warnings.simplefilter("always")
+                    drawn = sample_sweep(
+                        self._cascade(), prompt, seed, [WEIGHTS[at[1]]], [THRESHOLDS[at[0]]], percentile=percentile,
+                        callback=step,
+                    )  # fmt: skip
+                if told:
+                    self._say(str(told[0].message))
+                frames[at] = (drawn.pictures[0, 0], drawn.frames[0][0])
+                if self._kept.get(self._key) is frames:
+                    self._screens[at[0]][at[1]].show(frames[at])
+            finally:
+                self.progress.layout.visibility, self.cancel.disabled = "hidden", True
+
+        self._worker.request(work, lambda error: self._say(f"{type(error).__name__}: {error}"))
+
+    # Keeping ----------------------------------------------------------------------------------------------------
+
+    def figure(self) -> Image.Image:
+        """The same story without controls: what has been drawn so far, a row a thresholding, a column a weight."""
+        from imagen_lite.widgets.figures import sweep_sheet
+
+        return sweep_sheet(self._key[0], self._kept[self._key])
+
+    def save_png(self, path: str | Path) -> Path:
+        """Write `figure` to a file."""
+        from imagen_lite import viz
+
+        return viz.save(self.figure(), path)
+
+    def save_gif(self, path: str | Path, seconds: float = 0.7) -> Path:
+        """Write the pictures of the thresholding that is looked at, w rising, as an animation."""
+        from imagen_lite.weights import write_atomic
+
+        frames = self._kept[self._key]
+        rows = [frames[self.threshold.index, w][0] for w in range(len(WEIGHTS)) if (self.threshold.index, w) in frames]
+        pictures = [panels.enlarge(pixels, 256) for pixels in rows]
+        packed = io.BytesIO()
+        pictures[0].save(packed, "GIF", save_all=True, append_images=pictures[1:], duration=int(1000 * seconds), loop=0)
+        write_atomic(Path(path), packed.getvalue())
+        return Path(path)
+
+
+class _Screen:
+    """One frame: the picture with its zebra, the plots, and the verdict."""
+
+    def __init__(self) -> None:
+        self.picture, self.stripes, self.plots = W.Image(format="jpeg"), W.Image(format="png"), W.Image(format="png")
+        self.stripes.add_class("il-zebra")
+        self.zebra = W.Stack([W.HTML(), self.stripes], selected_index=0)
+        self.verdict = W.HTML()
+        self.verdict.add_class("il-verdict")
+        screen = W.Box([self.picture, self.zebra])
+        screen.add_class("il-screen")
+        self.box = W.HBox([screen, W.VBox([self.plots, self.verdict], layout={"margin": "0 0 0 16px"})])
+
+    def show(self, drawn: Drawn | None) -> None:
+        """Show a picture and what is known of it; None clears the screen."""
+        if drawn is None:
+            drawn_now = (panels.BLANK, panels.BLANK, panels.BLANK, "not drawn yet")
+        else:
+            pixels, frame = drawn
+            drawn_now = (
+                panels.jpeg(pixels),
+                panels.png(panels.zebra(pixels)),
+                panels.png(panels.plots(frame)),
+                _verdict(frame),
+            )
+        self.picture.value, self.stripes.value, self.plots.value, self.verdict.value = drawn_now
+
+
+def _verdict(frame: Frame) -> str:
+    """The reader's verdict in words, right and wrong told by sign and not by colour alone."""
+    lines = [f"<b>{'aligned' if frame.aligned else 'not aligned'}</b>", *map(html.escape, frame.reasons)]
+    return "<br>".join([*lines, f"{frame.saturated:.1%} of values at an end of the range"])
+
+
+def _instead(word: str) -> str:
+    known = suggest(word)
+    return f" (this world knows {', '.join(known)})" if known else ""
+
+
+def _shipped() -> Callable[[], Cascade]:
+    """Loads the shipped cascade once, when it is first needed."""
+    from functools import cache
+
+    from imagen_lite.cascade import load_cascade
+
+    return cache(load_cascade)

@@ -1,0 +1,142 @@
+"""Sweeps: one prompt and one noise, drawn at many guidance weights with each thresholding, with what the sampler saw.
+
+Prepared ones lie in `data/sweeps`, NAME.webp (the pictures, a row a thresholding) and NAME.json (the rest), and are
+made by `make refresh`; any other is sampled in seconds.
+"""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from imagen_lite.cascade import Cascade
+from imagen_lite.data import to_uint8
+from imagen_lite.evaluate import alignment, colorfulness, outside_share, saturated_share
+from imagen_lite.sampler import State
+from imagen_lite.weights import DATA, write_atomic
+
+FOLDER = DATA / "sweeps"
+WEIGHTS = (1.0, 2.0, 3.0, 5.0, 8.0, 11.0, 15.0)
+THRESHOLDS = ("none", "static", "dynamic")
+EDGES = np.linspace(-3, 3, 49)  # of the histograms' bins; what lies beyond counts in the outermost
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a sweep.
+
+    Attributes:
+        outside: share of the predicted x0 beyond [-1, 1], step by step, before thresholding.
+        scale: s, by which the threshold divided, step by step.
+        histogram: shares of the last step's x0, before thresholding, in the bins of `EDGES`.
+        saturated: share of the picture's values at the range's ends; `colorfulness`: Hasler & Süsstrunk's.
+        aligned, reasons: the reader's verdict.
+    """
+
+    outside: tuple[float, ...]
+    scale: tuple[float, ...]
+    histogram: tuple[float, ...]
+    saturated: float
+    colorfulness: float
+    aligned: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Pictures (thresholds, weights, H, W, 3) uint8 of one prompt and seed, and a `Frame` for each."""
+
+    prompt: str
+    seed: int
+    weights: tuple[float, ...]
+    thresholds: tuple[str, ...]
+    pictures: np.ndarray
+    frames: tuple[tuple[Frame, ...], ...]
+
+
+def histogram(values: Tensor) -> tuple[float, ...]:
+    """Shares of finite values in the bins of `EDGES`."""
+    values = values[values.isfinite()].clamp(float(EDGES[0]), float(EDGES[-1]))
+    counts, _ = np.histogram(values.float().cpu().numpy(), EDGES)
+    return tuple(round(float(c) / max(1, len(values)), 4) for c in counts)
+
+
+def sample_sweep(
+    cascade: Cascade, prompt: str, seed: int, weights: Sequence[float] = WEIGHTS,
+    thresholds: Sequence[str] = THRESHOLDS, *, percentile: float = 0.995,
+    callback: Callable[[str, State], object] | None = None,
+) -> Sweep:  # fmt: skip
+    """Draws a sweep, all weights of a thresholding as one batch; `callback` gets the thresholding and each state."""
+    rows, frames = [], []
+    for name in thresholds:
+        states: list[State] = []
+
+        def keep(_: int, state: State, name: str = name, states: list[State] = states) -> None:
+            states.append(state)
+            if callback:
+                callback(name, state)
+
+        out = cascade.sample(
+            [prompt] * len(weights), guidance_weight=torch.tensor(weights), threshold=name, percentile=percentile,
+            seed=[seed] * len(weights), resolution=64, callback=keep,
+        )  # fmt: skip
+        rows.append(to_uint8(out.images).cpu().numpy())
+        frames.append(_frames(states, out.images, prompt))
+    return Sweep(prompt, seed, tuple(weights), tuple(thresholds), np.stack(rows), tuple(frames))
+
+
+def _frames(states: list[State], images: Tensor, prompt: str) -> tuple[Frame, ...]:
+    """What is told of the pictures of one row."""
+    outside = torch.stack([outside_share(state.raw_x0) for state in states], 1).tolist()  # (B, steps)
+    scale = torch.stack([state.s for state in states], 1).tolist()
+    numbers = zip(saturated_share(images).tolist(), colorfulness(images).tolist(), strict=True)
+    verdicts = alignment(images, [prompt] * len(images))
+    return tuple(
+        Frame(
+            tuple(round(v, 4) for v in outside[i]), tuple(round(v, 3) for v in scale[i]),
+            histogram(states[-1].raw_x0[i]), round(saturated, 4), round(color, 1),
+            verdicts[i].aligned, verdicts[i].reasons,
+        )
+        for i, (saturated, color) in enumerate(numbers)
+    )  # fmt: skip
+
+
+def save_sweep(sweep: Sweep, name: str, folder: Path = FOLDER) -> None:
+    """Writes NAME.webp and NAME.json."""
+    rows, columns, height, width, _ = sweep.pictures.shape
+    sheet = sweep.pictures.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+    packed = io.BytesIO()
+    Image.fromarray(sheet).save(packed, "WEBP", lossless=True, method=6)  # zebra stripes need exact values
+    write_atomic(folder / f"{name}.webp", packed.getvalue())
+    text = {k: v for k, v in asdict(sweep).items() if k != "pictures"}
+    write_atomic(folder / f"{name}.json", json.dumps(text, separators=(",", ":"), ensure_ascii=False) + "\n")
+
+
+def load_sweep(name: str, folder: Path = FOLDER) -> Sweep:
+    """A prepared sweep.
+
+    Raises:
+        FileNotFoundError: there is none of this name.
+    """
+    text = json.loads((folder / f"{name}.json").read_text())
+    weights, thresholds = tuple(text["weights"]), tuple(text["thresholds"])
+    sheet = np.array(Image.open(folder / f"{name}.webp").convert("RGB"))
+    height, width = sheet.shape[0] // len(thresholds), sheet.shape[1] // len(weights)
+    pictures = sheet.reshape(len(thresholds), height, len(weights), width, 3).transpose(0, 2, 1, 3, 4)
+    frames = tuple(
+        tuple(Frame(**{k: tuple(v) if isinstance(v, list) else v for k, v in f.items()}) for f in row)
+        for row in text["frames"]
+    )
+    return Sweep(text["prompt"], text["seed"], weights, thresholds, pictures, frames)
+
+
+def prepared(folder: Path = FOLDER) -> dict[str, str]:
+    """The prepared sweeps: what to call each, its category and its prompt, and its name; in the order of the list."""
+    index = folder / "index.json"
+    return json.loads(index.read_text()) if index.exists() else {}

@@ -1,0 +1,172 @@
+"""The explorers without a browser: sweeps, the worker behind live sampling, what the controls do to the frames."""
+
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagen_lite.cascade import load_cascade
+from imagen_lite.widgets import guidance, panels
+from imagen_lite.widgets.live import Worker
+from imagen_lite.widgets.sweep import EDGES, THRESHOLDS, WEIGHTS, Sweep, load_sweep, sample_sweep, save_sweep
+
+LONG = 30  # seconds after which a test gives up; nothing is timed
+
+
+@pytest.fixture(scope="module")
+def cascade():
+    return load_cascade(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def sweep(cascade) -> Sweep:
+    return sample_sweep(cascade, "a red cone", 3)
+
+
+def test_a_sweep_keeps_the_noise_and_turns_the_knobs(sweep, cascade):
+    assert sweep.pictures.shape == (3, len(WEIGHTS), 64, 64, 3)
+    for t, name in enumerate(THRESHOLDS):  # each of them is the picture that sample() draws
+        w = 2 + t
+        alone = cascade.sample("a red cone", WEIGHTS[w], threshold=name, seed=3).images
+        pixels = np.asarray((alone[0].permute(1, 2, 0) + 1) * 127.5)
+        assert np.abs(pixels - sweep.pictures[t, w]).mean() < 4
+    for row in sweep.frames:
+        for frame in row:
+            assert len(frame.outside) == len(frame.scale) == cascade.stages[64].sampling.steps
+            assert sum(frame.histogram) == pytest.approx(1, abs=0.01) and len(frame.histogram) == len(EDGES) - 1
+    assert all(s == 1 for t in (0, 1) for frame in sweep.frames[t] for s in frame.scale)  # only dynamic divides
+    assert max(sweep.frames[2][-1].scale) > 1
+
+
+def test_a_sweep_survives_its_files(sweep, tmp_path):
+    save_sweep(sweep, "cone", tmp_path)
+    again = load_sweep("cone", tmp_path)
+    assert again.frames == sweep.frames and (again.prompt, again.seed) == ("a red cone", 3)
+    assert np.array_equal(again.pictures, sweep.pictures)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 270_000
+    with pytest.raises(FileNotFoundError):
+        load_sweep("house", tmp_path)
+
+
+def test_zebra_marks_what_is_clipped_and_nothing_else():
+    pixels = np.full((64, 64, 3), 128, np.uint8)
+    pixels[:16, :16, 1] = 255
+    pixels[32:, 32:, 0] = 0
+    stripes = np.array(panels.zebra(pixels))
+    marked = stripes[..., 3] > 0
+    assert (
+        marked[:32, :32].mean() == pytest.approx(0.5, abs=0.05) and (stripes[:32, :32][marked[:32, :32], 0] == 0).all()
+    )
+    assert (
+        marked[64:, 64:].mean() == pytest.approx(0.5, abs=0.05)
+        and (stripes[64:, 64:][marked[64:, 64:], 0] == 255).all()
+    )
+    assert not marked[:32, 64:].any() and not marked[40:64].any()
+
+
+def test_the_last_request_wins_and_at_most_one_runs():
+    worker, begun, release, done = Worker(), threading.Event(), threading.Event(), []
+    running = []
+
+    def slow(job):
+        running.append("slow")
+        begun.set()
+        release.wait(LONG)
+        job.check()
+        done.append("slow")
+
+    def quick(name):
+        return lambda job: done.append(name)
+
+    worker.request(slow, pytest.fail)
+    assert begun.wait(LONG)
+    for k in range(5):
+        worker.request(quick(k), pytest.fail)
+    release.set()
+    assert worker.wait(LONG)
+    assert done == [4] and threading.active_count() == len([t for t in threading.enumerate() if t.is_alive()])
+    assert not any(t.name == "imagen-lite sampling" for t in threading.enumerate())
+
+
+def test_a_cancelled_job_stops_at_its_next_check_and_a_failed_one_is_told():
+    worker, begun, errors, after = Worker(), threading.Event(), [], []
+
+    def endless(job):
+        begun.set()
+        while True:
+            job.check()
+
+    worker.request(endless, errors.append)
+    assert begun.wait(LONG)
+    worker.cancel()
+    assert worker.wait(LONG) and not errors
+    worker.request(lambda job: 1 / 0, errors.append)
+    assert worker.wait(LONG) and [type(e) for e in errors] == [ZeroDivisionError]
+    worker.request(lambda job: after.append(1), errors.append)
+    assert worker.wait(LONG) and after == [1]
+
+
+@pytest.fixture
+def explorer(sweep, cascade, tmp_path, monkeypatch):
+    save_sweep(sweep, "cone", tmp_path)
+    monkeypatch.setattr(guidance, "prepared", lambda: {"one thing: a red cone": "cone"})
+    monkeypatch.setattr(guidance, "load_sweep", lambda name: load_sweep(name, tmp_path))
+    return guidance.GuidanceExplorer(cascade=lambda: cascade)
+
+
+def screens(explorer) -> list:
+    return [screen for row in explorer._screens for screen in row]
+
+
+def test_the_explorer_starts_with_every_frame_of_a_prepared_sweep(explorer, sweep):
+    shown = screens(explorer)
+    assert len({screen.picture.value for screen in shown}) > 15
+    assert all("at an end of the range" in screen.verdict.value for screen in shown)
+    assert sum(len(s.picture.value) + len(s.stripes.value) + len(s.plots.value) for s in shown) < 450_000
+    assert explorer.prompt.value == "a red cone" and explorer.seed.value == 3
+
+
+def test_a_prompt_of_ones_own_is_drawn_where_one_looks_and_kept(explorer):
+    explorer.prompt.value = "a blue zebra"
+    assert "“zebra”" in explorer.message.value
+    assert explorer._worker.wait(LONG)
+    drawn = [(t, w) for t in range(3) for w in range(len(WEIGHTS)) if len(explorer._screens[t][w].picture.value) > 200]
+    assert drawn == [(2, 3)]  # dynamic, w = 5: what the controls stand at
+    explorer.weight.index = 0
+    assert explorer._worker.wait(LONG)
+    assert len(explorer._screens[2][0].picture.value) > 200
+    before = explorer._screens[2][0].picture.value
+    explorer.prepared.value = "cone"
+    explorer.prompt.value = "a blue zebra"  # kept: nothing is sampled again
+    assert explorer._worker._thread is None and explorer._screens[2][0].picture.value == before
+    assert explorer.progress.layout.visibility == "hidden" and explorer.cancel.disabled
+
+
+@pytest.mark.parametrize("text", ["", "   ", "x " * 1000, "🦆🦆", "'; DROP TABLE pictures; --"])
+def test_what_is_no_prompt_gets_a_sentence_and_the_explorer_lives(explorer, text):
+    explorer.prompt.value = text
+    explorer._begin()
+    assert explorer._worker.wait(LONG)
+    assert "Traceback" not in explorer.message.value
+    assert text.strip() == "" or explorer.message.value
+    explorer.prompt.value = "a red cone"
+    assert explorer._worker.wait(LONG) and explorer.message.value == ""
+
+
+def test_an_error_in_sampling_is_told_under_the_box(explorer, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("the <picture> fell off")
+
+    monkeypatch.setattr(guidance, "sample_sweep", broken)
+    explorer.prompt.value = "a green cube"
+    assert explorer._worker.wait(LONG)
+    assert explorer.message.value == "RuntimeError: the &lt;picture&gt; fell off"
+    assert explorer.progress.layout.visibility == "hidden"
+
+
+def test_the_story_can_be_kept_as_a_sheet_and_an_animation(explorer, tmp_path):
+    sheet = Image.open(explorer.save_png(tmp_path / "sheet.png"))
+    assert sheet.width > 7 * 160 and sheet.height > 3 * 160
+    animation = Image.open(explorer.save_gif(tmp_path / "sweep.gif"))
+    assert animation.n_frames == len(WEIGHTS) and animation.size == (256, 256)
