@@ -9,7 +9,7 @@ import inspect
 import json
 import textwrap
 
-from experiments import thresholds
+from experiments import sweeps, thresholds
 from experiments.results import RESULTS, ROOT, insert, load_result, save_result, table
 from imagen_lite import sampler, viz, weights
 
@@ -89,6 +89,7 @@ def main() -> None:
     if not options.texts:
         RESULTS.mkdir(parents=True, exist_ok=True)
         draw()
+        sweeps.main()
         save_result("thresholds", thresholds.run(options.cells))
         alignment(options.n)
     texts()

@@ -6,7 +6,7 @@ from experiments import refresh, thresholds
 from experiments.results import ROOT, insert, load_result, weights_in_use
 
 
-@pytest.mark.parametrize("name", ["drawn", "thresholds", "alignment"])
+@pytest.mark.parametrize("name", ["drawn", "sweeps", "thresholds", "alignment"])
 def test_results_were_made_from_the_shipped_weights(name):
     made_from = load_result(name)["weights"]
     assert made_from == weights_in_use(), "weights changed since: run make refresh"

@@ -1,0 +1,61 @@
+"""Two dimensions, where nothing has to be learned: mixtures of Gaussians whose score is known at every noise level.
+
+If x0 comes from a mixture of N(mean_k, std_k²), then x_t = alpha x0 + sigma eps comes from one of
+N(alpha mean_k, alpha² std_k² + sigma²), so the best possible prediction of eps is a formula. `eps` has the shape that
+`sampler.sample` asks for; two mixtures, one for all and one for a class, make classifier-free guidance exact.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from imagen_lite.schedule import Level
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture of K round Gaussians.
+
+    Attributes:
+        means: (K, D). stds: (K,), above 0. weights: (K,), above 0; they need not sum to 1.
+    """
+
+    means: Tensor
+    stds: Tensor
+    weights: Tensor
+
+    def __post_init__(self):
+        k = len(self.means)
+        if self.means.dim() != 2 or self.stds.shape != (k,) or self.weights.shape != (k,):
+            shapes = [tuple(v.shape) for v in (self.means, self.stds, self.weights)]
+            raise ValueError(f"means, stds and weights must be (K, D), (K,) and (K,), not {shapes}")
+        if not bool((self.stds > 0).all() and (self.weights > 0).all()):
+            raise ValueError("stds and weights must be above 0")
+
+    def draw(self, n: int, seed: int = 0) -> Tensor:
+        """`n` points, (n, D)."""
+        generator = torch.Generator().manual_seed(seed)
+        which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
+        return self.means[which] + self.stds[which, None] * noise
+
+    def log_density(self, x: Tensor, level: Level | None = None) -> Tensor:
+        """log p(x), or log p_t(x) of points noised to a level, for x (..., D) -> (...)."""
+        return torch.logsumexp(self._parts(x, level)[0], -1)
+
+    def eps(self, x_t: Tensor, level: Level) -> Tensor:
+        """The best prediction of the noise in x_t (..., D): -sigma times the gradient of log p_t."""
+        log_parts, offsets, variances = self._parts(x_t, level)
+        share = log_parts.softmax(-1)  # (..., K): whose point it may be
+        return level.sigma * (share[..., None] * offsets / variances[:, None]).sum(-2)
+
+    def _parts(self, x: Tensor, level: Level | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each Gaussian: the log of its part of the density (..., K), x - mean (..., K, D), its variance (K,)."""
+        alpha, sigma = (1.0, 0.0) if level is None else (level.alpha, level.sigma)
+        variances = alpha**2 * self.stds**2 + sigma**2
+        offsets = x[..., None, :] - alpha * self.means
+        dim = self.means.shape[1]
+        log_parts = (self.weights / self.weights.sum()).log() - offsets.square().sum(-1) / (2 * variances)
+        return log_parts - dim / 2 * (2 * math.pi * variances).log(), offsets, variances
