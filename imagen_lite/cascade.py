@@ -79,7 +79,7 @@ class Cascade:
     def sample(
         self,
         prompts: str | Sequence[str],
-        guidance_weight: PerStage[float | Callable[[Level], float]] = None,
+        guidance_weight: PerStage[Weight] = None,
         threshold: PerStage[str | Threshold] = "dynamic",
         percentile: float = 0.995,
         steps: PerStage[int] = None,
@@ -97,7 +97,8 @@ class Cascade:
         None, or a resolution left out, means the stage's own (`Sampling`).
 
         Args:
-            guidance_weight: w in eps_u + w (eps_c - eps_u); 1 is off, and costs half. Or a function of the level.
+            guidance_weight: w in eps_u + w (eps_c - eps_u); 1 is off, and costs half. Also one a picture, (B,), or a
+                function of the level.
             threshold: "none", "static", "dynamic" (with `percentile` in (0, 1]), or your own x0 -> x0.
             seed: picture i uses seed + i; or a list of seeds. The same seed draws the same picture in any batch.
             resolution: None is the largest stage there is.
@@ -163,8 +164,7 @@ class Cascade:
             return default if value is None else value
 
         weight = choose("guidance_weight", weight, own.guidance_weight)
-        if not callable(weight):
-            check_weight(weight)
+        check_weight(weight)
         level = choose("aug_level", aug_level, own.aug_level)
         check_aug_level(level)
         step: str | Step = choose("method", method, own.method)

@@ -30,8 +30,10 @@ def classifier_free_guidance(eps_cond: Tensor, eps_uncond: Tensor, weight: Tenso
     return w * eps_cond + (1 - w) * eps_uncond
 
 
-def check_weight(weight: Tensor | float) -> None:
-    """Raises ValueError for a guidance weight that is negative, infinite or NaN."""
+def check_weight(weight: Weight) -> None:
+    """Raises ValueError for a guidance weight that is negative, infinite or NaN; functions are checked when called."""
+    if callable(weight):
+        return
     values = torch.as_tensor(weight)
     if not bool((values.isfinite() & (values >= 0)).all()):
         raise ValueError(f"guidance weight must be a finite number, 1 (off) or more as a rule, not {weight}")
@@ -153,8 +155,7 @@ def guided(
     Raises:
         ValueError: a weight that is negative, infinite or NaN.
     """
-    if not callable(weight):
-        check_weight(weight)
+    check_weight(weight)
     conditions = (text, text.cat([text, text.null()]))
 
     def ask(x_t: Tensor, level: Level, halves: int) -> Tensor:

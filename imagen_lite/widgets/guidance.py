@@ -140,9 +140,13 @@ class GuidanceExplorer(W.VBox):
             self._kept.popitem(last=False)
         self._ask()
 
+    def _at(self) -> tuple[int, int]:
+        """The thresholding and the weight that are looked at, as indices."""
+        return int(self.threshold.index or 0), int(self.weight.index or 0)
+
     def _ask(self) -> None:
         """Sample the frame that is looked at, if it is not there yet."""
-        at, (prompt, seed, percentile) = (self.threshold.index, self.weight.index), self._key
+        at, (prompt, seed, percentile) = self._at(), self._key
         frames = self._kept[self._key]
         if at in frames:
             return
@@ -189,7 +193,8 @@ class GuidanceExplorer(W.VBox):
         from imagen_lite.weights import write_atomic
 
         frames = self._kept[self._key]
-        rows = [frames[self.threshold.index, w][0] for w in range(len(WEIGHTS)) if (self.threshold.index, w) in frames]
+        row = self._at()[0]
+        rows = [frames[row, w][0] for w in range(len(WEIGHTS)) if (row, w) in frames]
         pictures = [panels.enlarge(pixels, 256) for pixels in rows]
         packed = io.BytesIO()
         pictures[0].save(packed, "GIF", save_all=True, append_images=pictures[1:], duration=int(1000 * seconds), loop=0)

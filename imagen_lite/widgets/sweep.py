@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,11 +130,13 @@ def load_sweep(name: str, folder: Path = FOLDER) -> Sweep:
     sheet = np.array(Image.open(folder / f"{name}.webp").convert("RGB"))
     height, width = sheet.shape[0] // len(thresholds), sheet.shape[1] // len(weights)
     pictures = sheet.reshape(len(thresholds), height, len(weights), width, 3).transpose(0, 2, 1, 3, 4)
-    frames = tuple(
-        tuple(Frame(**{k: tuple(v) if isinstance(v, list) else v for k, v in f.items()}) for f in row)
-        for row in text["frames"]
-    )
+    frames = tuple(tuple(_frame(f) for f in row) for row in text["frames"])
     return Sweep(text["prompt"], text["seed"], weights, thresholds, pictures, frames)
+
+
+def _frame(stored: dict[str, Any]) -> Frame:
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+    return Frame(**values)
 
 
 def prepared(folder: Path = FOLDER) -> dict[str, str]:
