@@ -9,7 +9,9 @@ from PIL import Image
 from imagen_lite.cascade import load_cascade
 from imagen_lite.widgets import guidance, panels
 from imagen_lite.widgets.live import Worker
+from imagen_lite.widgets.steps import DenoisingScrubber, SaturationExplorer, thresholded, to_pixels
 from imagen_lite.widgets.sweep import EDGES, THRESHOLDS, WEIGHTS, Sweep, load_sweep, sample_sweep, save_sweep
+from imagen_lite.widgets.trace import REACH, Trace, load_trace, sample_trace, save_trace
 
 LONG = 30  # seconds after which a test gives up; nothing is timed
 
@@ -170,3 +172,43 @@ def test_the_story_can_be_kept_as_a_sheet_and_an_animation(explorer, tmp_path):
     assert sheet.width > 7 * 160 and sheet.height > 3 * 160
     animation = Image.open(explorer.save_gif(tmp_path / "sweep.gif"))
     assert animation.n_frames == len(WEIGHTS) and animation.size == (256, 256)
+
+
+@pytest.fixture(scope="module")
+def trace(cascade) -> Trace:
+    return sample_trace(cascade, "a red cone", 3, 15.0)
+
+
+def test_a_trace_is_what_the_sampler_saw(trace, cascade):
+    states = []
+    cascade.sample("a red cone", 15.0, threshold="dynamic", seed=3, callback=lambda _, state: states.append(state))
+    for i, state in enumerate(states):
+        raw = state.raw_x0[0].permute(1, 2, 0).clamp(-REACH, REACH).numpy()
+        assert np.abs(trace.raw_x0[2, i] - raw).mean() < 0.02
+        assert trace.scale[2, i] == pytest.approx(float(state.s[0]), rel=0.05)
+        assert trace.log_snr[i] == state.t.log_snr
+    shown = thresholded(trace.raw_x0[2, -1], trace.scale[2, -1], "dynamic")
+    assert np.abs(shown - states[-1].x0[0].permute(1, 2, 0).numpy()).mean() < 0.02
+    assert np.array_equal(trace.x_t[0, 0], trace.x_t[2, 0])  # the same noise for all
+
+
+def test_a_trace_survives_its_files(trace, tmp_path):
+    save_trace(trace, "cone", tmp_path)
+    again = load_trace("cone", tmp_path)
+    assert np.abs(again.raw_x0 - trace.raw_x0).max() < REACH / 200
+    assert np.allclose(again.scale, trace.scale, atol=1e-3) and again.times == trace.times
+
+
+def test_the_scrubber_and_the_saturation_explorer_tell_their_stories_without_controls(trace, tmp_path):
+    scrubber, explorer = DenoisingScrubber(trace), SaturationExplorer(trace)
+    steps = len(trace.times)
+    assert Image.open(scrubber.save_png(tmp_path / "steps.png")).size == (8 * 120 - 8, 2 * 120 - 8)
+    assert Image.open(scrubber.save_gif(tmp_path / "steps.gif")).n_frames == steps
+    assert Image.open(explorer.save_gif(tmp_path / "x0.gif")).n_frames == steps
+    before = [image.value for image in explorer.paths]
+    explorer.column.value = (explorer.column.value + 20) % 64
+    assert all(a != image.value for a, image in zip(before, explorer.paths, strict=True))
+    panel = np.array(explorer.panel(0, steps - 1))[:256, :256]
+    out = (np.abs(trace.raw_x0[0, -1]) > 1).any(-1).repeat(4, 0).repeat(4, 1)
+    plain = np.array(panels.enlarge(to_pixels(trace.raw_x0[0, -1]), 256))
+    assert (panel[~out] == plain[~out]).all() and (panel[out] != plain[out]).any()  # stripes there and only there

@@ -50,7 +50,9 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def histogram_plot(shares: Sequence[float], width: int, height: int) -> Image.Image:
+def histogram_plot(
+    shares: Sequence[float], width: int, height: int, title: str = "predicted x0, last step"
+) -> Image.Image:
     """The histogram of predicted x0, with fences at ±1; what lies outside them is in vermilion."""
     picture = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(picture)
@@ -65,7 +67,7 @@ def histogram_plot(shares: Sequence[float], width: int, height: int) -> Image.Im
         x = float(np.interp(value, EDGES, across))
         pen.line((x, top - 4, x, bottom), fill=INK)
         pen.text((x, bottom + 2), f"{value:+d}", fill=INK, font=font(12), anchor="ma")
-    pen.text((0, 0), "predicted x0, last step", fill=GREY, font=font(12))
+    pen.text((0, 0), title, fill=GREY, font=font(12))
     return picture
 
 
