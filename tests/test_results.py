@@ -18,6 +18,11 @@ def test_the_readme_shows_the_real_loop():
     assert len(refresh.loop().splitlines()) <= 22
 
 
+def test_the_readme_says_what_the_shipped_model_reaches():
+    text = (ROOT / "README.md").read_text()
+    assert insert(text, "state", refresh.state()) == text
+
+
 def test_the_model_card_shows_the_measured_tables():
     text = refresh.CARD.read_text()
     assert insert(text, "alignment", refresh.alignment_table()) == text
