@@ -132,8 +132,9 @@ def test_a_run_learns_draws_milestones_exports_and_goes_on(small_run, tmp_path, 
 def test_the_doctor_looks_at_everything(pool, encoder, monkeypatch, capsys):
     monkeypatch.setattr(data, "pool", lambda *args, **kwargs: pool)
     monkeypatch.setattr(doctor, "check_captions", lambda *args: "captions are these")
-    with pytest.raises(ValueError, match="by heart"):  # this toy is too small for that, and is told so
-        base64.doctor("cpu", recipe=RECIPE)
+    slow = dataclasses.replace(RECIPE, train=dataclasses.replace(RECIPE.train, lr=1e-6))
+    with pytest.raises(ValueError, match="by heart"):  # no learning rate to learn with, and is told so
+        base64.doctor("cpu", recipe=slow)
     monkeypatch.setattr(doctor, "check_overfit", lambda *args, **kwargs: "learned by heart")
     base64.doctor("cpu", recipe=RECIPE)
     out = capsys.readouterr().out
