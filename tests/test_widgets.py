@@ -8,6 +8,7 @@ from PIL import Image
 
 from imagen_lite.cascade import load_cascade
 from imagen_lite.widgets import guidance, panels
+from imagen_lite.widgets.attention import AttentionMaps, tokens_to_words, word_maps, word_spans
 from imagen_lite.widgets.live import Worker
 from imagen_lite.widgets.steps import DenoisingScrubber, SaturationExplorer, thresholded, to_pixels
 from imagen_lite.widgets.sweep import EDGES, THRESHOLDS, WEIGHTS, Sweep, load_sweep, sample_sweep, save_sweep
@@ -212,3 +213,25 @@ def test_the_scrubber_and_the_saturation_explorer_tell_their_stories_without_con
     out = (np.abs(trace.raw_x0[0, -1]) > 1).any(-1).repeat(4, 0).repeat(4, 1)
     plain = np.array(panels.enlarge(to_pixels(trace.raw_x0[0, -1]), 256))
     assert (panel[~out] == plain[~out]).all() and (panel[out] != plain[out]).any()  # stripes there and only there
+
+
+def test_word_maps_are_shares_of_attention_and_do_not_change_the_picture(cascade, tmp_path):
+    prompt = "a red cone next to a red cube"
+    maps = word_maps(cascade, prompt, seed=3, weight=3.0)
+    assert maps.words == ("a", "red", "cone", "next", "to", "a", "red", "cube")
+    assert maps.maps.shape == (cascade.stages[64].sampling.steps, 8, 16, 16)
+    assert maps.maps.min() >= 0 and 0 < maps.maps.sum(1).max() <= 1.0001
+    drawn = cascade.sample(prompt, 3.0, seed=3).images[0].permute(1, 2, 0).numpy()
+    assert np.abs(maps.pictures[-1] / 127.5 - 1 - drawn).mean() < 0.03
+    explorer = AttentionMaps(maps)
+    assert explorer.word.options == ("a", "red", "cone", "next", "to", "a²", "red²", "cube")
+    assert Image.open(explorer.save_png(tmp_path / "words.png")).width == 8 * 134 - 6
+
+
+def test_tokens_belong_to_the_word_they_are_a_piece_of():
+    spans = word_spans("the snowman's hat, red")
+    assert spans == [(0, 3), (4, 13), (14, 17), (19, 22)]
+    offsets = [(0, 3), (3, 8), (8, 13), (13, 17), (17, 18), (18, 22)]  # pieces may carry the space before them
+    belongs = tokens_to_words(offsets, spans, 7)  # and the end of text, which is none's
+    assert belongs.argmax(1)[[0, 1, 2, 3, 5]].tolist() == [0, 1, 1, 2, 3]
+    assert belongs.sum(1).tolist() == [1, 1, 1, 1, 0, 1, 0]
