@@ -9,7 +9,7 @@ from experiments.results import save_result
 from imagen_lite import viz, weights
 from imagen_lite.cascade import load_cascade
 from imagen_lite.widgets.figures import sweep_sheet
-from imagen_lite.widgets.sweep import FOLDER, Sweep, sample_sweep, save_sweep
+from imagen_lite.widgets.sweep import FOLDER, sample_sweep, save_sweep
 
 SIGNATURE = weights.DATA / "readme" / "signature.png"
 PROMPTS = {  # category -> (prompt, seed); the first of all is the signature picture
@@ -33,18 +33,10 @@ def main() -> None:
         save_sweep(sweep, name)
         names[f"{category}: {prompt}"] = name
         if index == 0:
-            viz.save(sheet(sweep), SIGNATURE)
+            viz.save(sweep_sheet(sweep.prompt, sweep.drawn()), SIGNATURE)
         print(name, prompt, [[frame.aligned for frame in row] for row in sweep.frames], flush=True)
     weights.write_atomic(FOLDER / "index.json", json.dumps(names, indent=1) + "\n")
     save_result("sweeps", {"prompts": [list(row) for row in listed], "steps": cascade.stages[64].sampling.steps})
-
-
-def sheet(sweep: Sweep):
-    """The contact sheet of a whole sweep."""
-    frames = {
-        (t, w): (sweep.pictures[t, w], frame) for t, row in enumerate(sweep.frames) for w, frame in enumerate(row)
-    }
-    return sweep_sheet(sweep.prompt, frames)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 from PIL import Image, ImageDraw
 
 from imagen_lite.widgets.panels import GREY, INK, enlarge, font
-from imagen_lite.widgets.sweep import THRESHOLDS, WEIGHTS, Frame
+from imagen_lite.widgets.sweep import THRESHOLDS, WEIGHTS, Drawn
 
 
-def sweep_sheet(
-    prompt: str, frames: Mapping[tuple[int, int], tuple[np.ndarray, Frame]], side: int = 160
-) -> Image.Image:
+def sweep_sheet(prompt: str, frames: Mapping[tuple[int, int], Drawn], side: int = 160) -> Image.Image:
     """A contact sheet: a row a thresholding, a column a guidance weight; under each what it came to.
 
     Args:

@@ -1,23 +1,24 @@
 """The guidance explorer: one prompt, one noise; drag w, flip the thresholding, see what the sampler saw."""
 
 import html
-import io
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import ipywidgets as W
-import numpy as np
 from PIL import Image
 
-from imagen_lite.cascade import Cascade, check_prompts
+from imagen_lite import viz
+from imagen_lite.cascade import Cascade, check_prompts, load_cascade
 from imagen_lite.sampler import State
 from imagen_lite.scenes.captions import surprise
 from imagen_lite.scenes.words import suggest, unknown_words
 from imagen_lite.widgets import panels
+from imagen_lite.widgets.figures import sweep_sheet
 from imagen_lite.widgets.live import Job, Worker
-from imagen_lite.widgets.sweep import THRESHOLDS, WEIGHTS, Frame, Sweep, load_sweep, prepared, sample_sweep
+from imagen_lite.widgets.sweep import THRESHOLDS, WEIGHTS, Drawn, Frame, Sweep, load_sweep, prepared, sample_sweep
 
 SIDE = 320
 STYLE = f"""<style>
@@ -28,7 +29,6 @@ STYLE = f"""<style>
 .il-explorer .il-verdict {{ font-size: 15px; line-height: 1.5; }}
 .il-explorer .il-message {{ color: #b00020; }}
 </style>"""
-Drawn = tuple[np.ndarray, Frame]
 
 
 class GuidanceExplorer(W.VBox):
@@ -43,7 +43,7 @@ class GuidanceExplorer(W.VBox):
     """
 
     def __init__(self, name: str | None = None, cascade: Callable[[], Cascade] | None = None):
-        self._cascade, self._worker = cascade or _shipped(), Worker()
+        self._cascade, self._worker = cascade or cache(load_cascade), Worker()
         self._kept: OrderedDict[tuple[str, int, float], dict[tuple[int, int], Drawn]] = OrderedDict()
         self._controls()
         self._screens = [[_Screen() for _ in WEIGHTS] for _ in THRESHOLDS]
@@ -90,25 +90,20 @@ class GuidanceExplorer(W.VBox):
         )  # fmt: skip
         self.progress = W.IntProgress(0, 0, 1, layout={"width": "320px", "visibility": "hidden"})
         self.prepared.observe(lambda change: change.new and self.show(load_sweep(change.new)), "value")
-        self.surprise.on_click(lambda _: self._write(surprise()))
+        self.surprise.on_click(lambda _: self.prompt.set_trait("value", surprise()))  # which begins
         self.draw.on_click(lambda _: self._begin())
         self.cancel.on_click(lambda _: self._worker.cancel())
-        self.prompt.observe(lambda _: self._begin(), "value")
+        self.prompt.observe(self._written, "value")
 
     # What is shown ----------------------------------------------------------------------------------------------
 
     def show(self, sweep: Sweep) -> None:
         """Show a whole sweep."""
         self._worker.cancel()
-        with self.prompt.hold_trait_notifications():
-            self.prompt.unobserve_all("value")
-            self.prompt.value, self.seed.value = sweep.prompt, sweep.seed
-        self.prompt.observe(lambda _: self._begin(), "value")
-        frames = {
-            (t, w): (sweep.pictures[t, w], sweep.frames[t][w])
-            for t in range(len(sweep.thresholds))
-            for w in range(len(sweep.weights))
-        }
+        self.prompt.unobserve(self._written, "value")
+        self.prompt.value, self.seed.value = sweep.prompt, sweep.seed
+        self.prompt.observe(self._written, "value")
+        frames = sweep.drawn()
         self._key = (sweep.prompt, sweep.seed, self.percentile.value)
         self._kept[self._key] = frames
         self._fill(frames)
@@ -123,8 +118,8 @@ class GuidanceExplorer(W.VBox):
 
     # Sampling ---------------------------------------------------------------------------------------------------
 
-    def _write(self, prompt: str) -> None:
-        self.prompt.value = prompt  # which begins
+    def _written(self, _: object) -> None:
+        self._begin()
 
     def _begin(self) -> None:
         """A prompt was written: check it, say what lies outside this world, and draw the frame that is looked at."""
@@ -150,9 +145,13 @@ class GuidanceExplorer(W.VBox):
         frames = self._kept[self._key]
         if at in frames:
             return
-        self.progress.value, self.progress.layout.visibility, self.cancel.disabled = 0, "visible", False
+
+        def show_progress() -> None:
+            self.progress.value, self.progress.layout.visibility, self.cancel.disabled = 0, "visible", False
 
         def work(job: Job) -> None:
+            show_progress()  # again: the job before may just have hidden it
+
             def step(_: str, state: State) -> None:
                 job.check()
                 self.progress.max, self.progress.value = state.steps, state.index + 1
@@ -172,34 +171,24 @@ class GuidanceExplorer(W.VBox):
             finally:
                 self.progress.layout.visibility, self.cancel.disabled = "hidden", True
 
+        show_progress()
         self._worker.request(work, lambda error: self._say(f"{type(error).__name__}: {error}"))
 
     # Keeping ----------------------------------------------------------------------------------------------------
 
     def figure(self) -> Image.Image:
         """The same story without controls: what has been drawn so far, a row a thresholding, a column a weight."""
-        from imagen_lite.widgets.figures import sweep_sheet
-
         return sweep_sheet(self._key[0], self._kept[self._key])
 
     def save_png(self, path: str | Path) -> Path:
         """Write `figure` to a file."""
-        from imagen_lite import viz
-
         return viz.save(self.figure(), path)
 
     def save_gif(self, path: str | Path, seconds: float = 0.7) -> Path:
         """Write the pictures of the thresholding that is looked at, w rising, as an animation."""
-        from imagen_lite.weights import write_atomic
-
-        frames = self._kept[self._key]
-        row = self._at()[0]
-        rows = [frames[row, w][0] for w in range(len(WEIGHTS)) if (row, w) in frames]
-        pictures = [panels.enlarge(pixels, 256) for pixels in rows]
-        packed = io.BytesIO()
-        pictures[0].save(packed, "GIF", save_all=True, append_images=pictures[1:], duration=int(1000 * seconds), loop=0)
-        write_atomic(Path(path), packed.getvalue())
-        return Path(path)
+        row, frames = self._at()[0], self._kept[self._key]
+        pictures = [panels.enlarge(frames[row, w][0], 256) for w in range(len(WEIGHTS)) if (row, w) in frames]
+        return panels.save_animation(pictures, path, seconds)
 
 
 class _Screen:
@@ -239,12 +228,3 @@ def _verdict(frame: Frame) -> str:
 def _instead(word: str) -> str:
     known = suggest(word)
     return f" (this world knows {', '.join(known)})" if known else ""
-
-
-def _shipped() -> Callable[[], Cascade]:
-    """Loads the shipped cascade once, when it is first needed."""
-    from functools import cache
-
-    from imagen_lite.cascade import load_cascade
-
-    return cache(load_cascade)

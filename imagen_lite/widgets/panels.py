@@ -2,10 +2,12 @@
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from imagen_lite.weights import write_atomic
 from imagen_lite.widgets.sweep import EDGES, Frame
 
 INK, GREY, FAINT, OUT, LINE = "#1a1a1a", "#767676", "#dddddd", "#d55e00", "#0072b2"  # Okabe & Ito's, colour-blind safe
@@ -104,6 +106,14 @@ def stack_pictures(parts: Sequence[Image.Image], *, across: bool, gap: int = 8) 
         sheet.paste(part, (at, 0) if across else (0, at))
         at += (part.width if across else part.height) + gap
     return sheet
+
+
+def save_animation(frames: Sequence[Image.Image], path: str | Path, seconds: float) -> Path:
+    """Writes the pictures one after another, `seconds` each, as an endless GIF; returns the path."""
+    packed = io.BytesIO()
+    frames[0].save(packed, "GIF", save_all=True, append_images=frames[1:], duration=int(1000 * seconds), loop=0)
+    write_atomic(Path(path), packed.getvalue())
+    return Path(path)
 
 
 BLANK = png(Image.new("RGBA", (1, 1)))

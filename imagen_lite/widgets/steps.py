@@ -1,6 +1,5 @@
 """Two explorers of one picture being drawn: the denoising scrubber, and the saturation explorer."""
 
-import io
 from pathlib import Path
 
 import ipywidgets as W
@@ -9,7 +8,6 @@ from PIL import Image, ImageDraw
 
 from imagen_lite import viz
 from imagen_lite.schedule import Level
-from imagen_lite.weights import write_atomic
 from imagen_lite.widgets import panels
 from imagen_lite.widgets.sweep import EDGES
 from imagen_lite.widgets.trace import REACH, Trace, load_trace
@@ -72,7 +70,7 @@ class DenoisingScrubber(W.VBox):
     def save_gif(self, path: str | Path, seconds: float = 0.15) -> Path:
         """Write the steps as an animation, x_t beside x0."""
         frames = [panels.stack_pictures([panels.enlarge(p, 192) for p in pair], across=True) for pair in self.pictures]
-        return _animation(frames, path, seconds)
+        return panels.save_animation(frames, path, seconds)
 
 
 class SaturationExplorer(W.VBox):
@@ -122,9 +120,7 @@ class SaturationExplorer(W.VBox):
         return panels.stack_pictures([picture, panels.stack_pictures([plot, told], across=False)], across=True, gap=16)
 
     def _frame(self, row: int, step: int) -> W.Image:
-        packed = io.BytesIO()
-        self.panel(row, step).save(packed, "JPEG", quality=85, subsampling=0)
-        return W.Image(value=packed.getvalue(), format="jpeg")
+        return W.Image(value=panels.jpeg(np.array(self.panel(row, step))), format="jpeg")
 
     def _follow(self) -> None:
         for row, image in enumerate(self.paths):
@@ -164,7 +160,7 @@ class SaturationExplorer(W.VBox):
     def save_gif(self, path: str | Path, seconds: float = 0.3) -> Path:
         """Write the steps of the thresholding that is looked at as an animation."""
         row = int(self.threshold.index or 0)
-        return _animation([self.panel(row, i) for i in range(len(self.trace.times))], path, seconds)
+        return panels.save_animation([self.panel(row, i) for i in range(len(self.trace.times))], path, seconds)
 
 
 def _stack(frames: list[bytes], index: int) -> W.Stack:
@@ -179,10 +175,3 @@ def _level(trace: Trace, step: int) -> str:
         f"step {step + 1} of {len(trace.times)}: t = {level.t:.2f}, λ = {level.log_snr:.1f}, "
         f"α = {level.alpha:.3f}, σ = {level.sigma:.3f}"
     )
-
-
-def _animation(frames: list[Image.Image], path: str | Path, seconds: float) -> Path:
-    packed = io.BytesIO()
-    frames[0].save(packed, "GIF", save_all=True, append_images=frames[1:], duration=int(1000 * seconds), loop=0)
-    write_atomic(Path(path), packed.getvalue())
-    return Path(path)

@@ -49,6 +49,9 @@ class Frame:
     reasons: tuple[str, ...]
 
 
+Drawn = tuple[np.ndarray, Frame]
+
+
 @dataclass(frozen=True)
 class Sweep:
     """Pictures (thresholds, weights, H, W, 3) uint8 of one prompt and seed, and a `Frame` for each."""
@@ -60,6 +63,11 @@ class Sweep:
     pictures: np.ndarray
     frames: tuple[tuple[Frame, ...], ...]
 
+    def drawn(self) -> dict[tuple[int, int], Drawn]:
+        """(thresholding, weight), as indices -> the picture and its frame."""
+        rows = enumerate(self.frames)
+        return {(t, w): (self.pictures[t, w], frame) for t, row in rows for w, frame in enumerate(row)}
+
 
 def histogram(values: Tensor) -> tuple[float, ...]:
     """Shares of finite values in the bins of `EDGES`."""
@@ -68,27 +76,38 @@ def histogram(values: Tensor) -> tuple[float, ...]:
     return tuple(round(float(c) / max(1, len(values)), 4) for c in counts)
 
 
+def sample_states(
+    cascade: Cascade, prompts: list[str], weight: Tensor | float, threshold: str, seeds: list[int],
+    callback: Callable[[str, State], object] | None = None, *, percentile: float = 0.995,
+) -> tuple[Tensor, list[State]]:  # fmt: skip
+    """64-px images of some prompts, and every state on the way; `callback` gets the thresholding and each state."""
+    states: list[State] = []
+
+    def keep(_: int, state: State) -> None:
+        states.append(state)
+        if callback:
+            callback(threshold, state)
+
+    out = cascade.sample(
+        prompts, guidance_weight=weight, threshold=threshold, percentile=percentile, seed=seeds, resolution=64,
+        callback=keep,
+    )  # fmt: skip
+    return out.images, states
+
+
 def sample_sweep(
     cascade: Cascade, prompt: str, seed: int, weights: Sequence[float] = WEIGHTS,
     thresholds: Sequence[str] = THRESHOLDS, *, percentile: float = 0.995,
     callback: Callable[[str, State], object] | None = None,
 ) -> Sweep:  # fmt: skip
     """Draws a sweep, all weights of a thresholding as one batch; `callback` gets the thresholding and each state."""
-    rows, frames = [], []
+    rows, frames, n = [], [], len(weights)
     for name in thresholds:
-        states: list[State] = []
-
-        def keep(_: int, state: State, name: str = name, states: list[State] = states) -> None:
-            states.append(state)
-            if callback:
-                callback(name, state)
-
-        out = cascade.sample(
-            [prompt] * len(weights), guidance_weight=torch.tensor(weights), threshold=name, percentile=percentile,
-            seed=[seed] * len(weights), resolution=64, callback=keep,
-        )  # fmt: skip
-        rows.append(to_uint8(out.images).cpu().numpy())
-        frames.append(_frames(states, out.images, prompt))
+        images, states = sample_states(
+            cascade, [prompt] * n, torch.tensor(weights), name, [seed] * n, callback, percentile=percentile
+        )
+        rows.append(to_uint8(images).cpu().numpy())
+        frames.append(_frames(states, images, prompt))
     return Sweep(prompt, seed, tuple(weights), tuple(thresholds), np.stack(rows), tuple(frames))
 
 
@@ -108,13 +127,25 @@ def _frames(states: list[State], images: Tensor, prompt: str) -> tuple[Frame, ..
     )  # fmt: skip
 
 
+def write_sheet(pictures: np.ndarray, path: Path, *, lossless: bool = True) -> None:
+    """Writes pictures (rows, columns, H, W, 3) uint8 as one WebP; zebra stripes need exact values, so lossless."""
+    rows, columns, height, width, _ = pictures.shape
+    sheet = pictures.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+    packed = io.BytesIO()
+    Image.fromarray(sheet).save(packed, "WEBP", lossless=lossless, quality=100 if lossless else 80, method=6)
+    write_atomic(path, packed.getvalue())
+
+
+def read_sheet(path: Path, rows: int, columns: int) -> np.ndarray:
+    """The pictures that `write_sheet` wrote."""
+    sheet = np.array(Image.open(path).convert("RGB"))
+    height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
+    return sheet.reshape(rows, height, columns, width, 3).transpose(0, 2, 1, 3, 4)
+
+
 def save_sweep(sweep: Sweep, name: str, folder: Path = FOLDER) -> None:
     """Writes NAME.webp and NAME.json."""
-    rows, columns, height, width, _ = sweep.pictures.shape
-    sheet = sweep.pictures.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
-    packed = io.BytesIO()
-    Image.fromarray(sheet).save(packed, "WEBP", lossless=True, method=6)  # zebra stripes need exact values
-    write_atomic(folder / f"{name}.webp", packed.getvalue())
+    write_sheet(sweep.pictures, folder / f"{name}.webp")
     text = {k: v for k, v in asdict(sweep).items() if k != "pictures"}
     write_atomic(folder / f"{name}.json", json.dumps(text, separators=(",", ":"), ensure_ascii=False) + "\n")
 
@@ -127,9 +158,7 @@ def load_sweep(name: str, folder: Path = FOLDER) -> Sweep:
     """
     text = json.loads((folder / f"{name}.json").read_text())
     weights, thresholds = tuple(text["weights"]), tuple(text["thresholds"])
-    sheet = np.array(Image.open(folder / f"{name}.webp").convert("RGB"))
-    height, width = sheet.shape[0] // len(thresholds), sheet.shape[1] // len(weights)
-    pictures = sheet.reshape(len(thresholds), height, len(weights), width, 3).transpose(0, 2, 1, 3, 4)
+    pictures = read_sheet(folder / f"{name}.webp", len(thresholds), len(weights))
     frames = tuple(tuple(_frame(f) for f in row) for row in text["frames"])
     return Sweep(text["prompt"], text["seed"], weights, thresholds, pictures, frames)
 

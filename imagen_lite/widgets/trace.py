@@ -1,6 +1,5 @@
 """Traces: one picture being drawn, step by step, as the sampler saw it; for the scrubber and the saturation view."""
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from imagen_lite.cascade import Cascade
 from imagen_lite.sampler import State
 from imagen_lite.weights import write_atomic
-from imagen_lite.widgets.sweep import FOLDER, THRESHOLDS
+from imagen_lite.widgets.sweep import FOLDER, THRESHOLDS, read_sheet, sample_states, write_sheet
 
 REACH = 4.0  # files keep values within ±REACH, in 255 steps
 
@@ -45,17 +43,7 @@ def sample_trace(
     callback: Callable[[str, State], object] | None = None,
 ) -> Trace:  # fmt: skip
     """Draws one picture with each thresholding; `callback` gets the thresholding and each state."""
-    rows: list[list[State]] = []
-    for name in thresholds:
-        states: list[State] = []
-
-        def keep(_: int, state: State, name: str = name, states: list[State] = states) -> None:
-            states.append(state)
-            if callback:
-                callback(name, state)
-
-        cascade.sample(prompt, weight, threshold=name, seed=seed, resolution=64, callback=keep)
-        rows.append(states)
+    rows = [sample_states(cascade, [prompt], weight, name, [seed], callback)[1] for name in thresholds]
 
     def pixels(name: str) -> np.ndarray:
         values = torch.stack([torch.stack([getattr(state, name)[0] for state in states]) for states in rows])
@@ -73,12 +61,8 @@ def save_trace(trace: Trace, name: str, folder: Path = FOLDER) -> None:
     """Writes NAME-x0.webp, NAME-xt.webp (a row a thresholding, a column a step) and NAME.json."""
     for ending, values in (("x0", trace.raw_x0), ("xt", trace.x_t)):
         stored = np.round((values / REACH + 1) * 127.5).astype(np.uint8)
-        rows, columns, height, width, _ = stored.shape
-        sheet = stored.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
-        packed = io.BytesIO()
-        lossless = ending == "x0"  # noise does not compress, and only looks are wanted of it
-        Image.fromarray(sheet).save(packed, "WEBP", lossless=lossless, quality=100 if lossless else 80, method=6)
-        write_atomic(folder / f"{name}-{ending}.webp", packed.getvalue())
+        # Noise does not compress, and only its looks are wanted.
+        write_sheet(stored, folder / f"{name}-{ending}.webp", lossless=ending == "x0")
     told = {k: getattr(trace, k) for k in ("prompt", "seed", "weight", "thresholds", "times", "log_snr")}
     told["scale"] = np.round(trace.scale, 3).tolist()
     write_atomic(folder / f"{name}.json", json.dumps(told, ensure_ascii=False) + "\n")
@@ -90,10 +74,8 @@ def load_trace(name: str, folder: Path = FOLDER) -> Trace:
     rows, columns = len(told["thresholds"]), len(told["times"])
 
     def pixels(ending: str) -> np.ndarray:
-        sheet = np.array(Image.open(folder / f"{name}-{ending}.webp").convert("RGB"), np.float32)
-        height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
-        values = sheet.reshape(rows, height, columns, width, 3).transpose(0, 2, 1, 3, 4)
-        return (values / 127.5 - 1) * REACH
+        stored = read_sheet(folder / f"{name}-{ending}.webp", rows, columns).astype(np.float32)
+        return (stored / 127.5 - 1) * REACH
 
     return Trace(
         told["prompt"], told["seed"], told["weight"], tuple(told["thresholds"]), pixels("x0"), pixels("xt"),
