@@ -1,4 +1,4 @@
-"""The prepared sweeps of the explorers, and the signature picture: one prompt, one noise, w × {none, static, dynamic}.
+"""The prepared sweeps and traces of the explorers, and the signature picture: one prompt, one noise, w × thresholding.
 
 python -m experiments.sweeps
 """
@@ -9,9 +9,12 @@ from experiments.results import save_result
 from imagen_lite import viz, weights
 from imagen_lite.cascade import load_cascade
 from imagen_lite.widgets.figures import sweep_sheet
-from imagen_lite.widgets.sweep import FOLDER, sample_sweep, save_sweep
+from imagen_lite.widgets.panels import enlarge, stack_pictures
+from imagen_lite.widgets.sweep import FOLDER, THRESHOLDS, sample_sweep, save_sweep
+from imagen_lite.widgets.trace import sample_trace, save_trace
 
 SIGNATURE = weights.DATA / "readme" / "signature.png"
+ROW = weights.DATA / "readme" / "guidance.png"  # its last row alone: notebook 07's first picture
 PROMPTS = {  # category -> (prompt, seed); the first of all is the signature picture
     "one thing": (
         ("a shiny yellow duck on the grass", 0), ("a red cone on a wooden table", 0), ("a blue house at sunset", 0),
@@ -22,11 +25,17 @@ PROMPTS = {  # category -> (prompt, seed); the first of all is the signature pic
     "text-only words": (("a crimson orb on the grass", 0), ("an azure cottage", 0)),
     "outside this world": (("a horse", 0),),
 }  # fmt: skip
+TRACES = {  # name -> (prompt, seed, weight, thresholdings)
+    "trace-00": ("a yellow duck on the sand", 0, 5.0, ("dynamic",)),
+    "trace-08": ("a shiny yellow duck on the grass", 0, 8.0, THRESHOLDS),
+}
 
 
 def main() -> None:
     """Draw all of them with the shipped weights."""
     cascade, names = load_cascade(), {}
+    for name, (prompt, seed, weight, thresholds) in TRACES.items():
+        save_trace(sample_trace(cascade, prompt, seed, weight, thresholds), name)
     listed = [(category, prompt, seed) for category, rows in PROMPTS.items() for prompt, seed in rows]
     for index, (category, prompt, seed) in enumerate(listed):
         sweep, name = sample_sweep(cascade, prompt, seed), f"{index:02d}"
@@ -34,9 +43,14 @@ def main() -> None:
         names[f"{category}: {prompt}"] = name
         if index == 0:
             viz.save(sweep_sheet(sweep.prompt, sweep.drawn()), SIGNATURE)
+            row = [enlarge(picture, 128) for picture in sweep.pictures[THRESHOLDS.index("dynamic")]]
+            viz.save(stack_pictures(row, across=True, gap=4), ROW)
         print(name, prompt, [[frame.aligned for frame in row] for row in sweep.frames], flush=True)
     weights.write_atomic(FOLDER / "index.json", json.dumps(names, indent=1) + "\n")
-    save_result("sweeps", {"prompts": [list(row) for row in listed], "steps": cascade.stages[64].sampling.steps})
+    save_result(
+        "sweeps",
+        {"prompts": [list(row) for row in listed], "traces": list(TRACES), "steps": cascade.stages[64].sampling.steps},
+    )
 
 
 if __name__ == "__main__":

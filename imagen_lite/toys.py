@@ -59,3 +59,19 @@ class Mixture:
         dim = self.means.shape[1]
         log_parts = (self.weights / self.weights.sum()).log() - offsets.square().sum(-1) / (2 * variances)
         return log_parts - dim / 2 * (2 * math.pi * variances).log(), offsets, variances
+
+
+def two_arms(count: int = 24) -> tuple[Mixture, Mixture]:
+    """Two arms of a spiral, float64: one of them, which is a class, and both, which is everything.
+
+    They meet in the middle, where a point does not tell its class, and end far apart, where it does.
+    """
+    radius = torch.linspace(0.25, 1.6, count, dtype=torch.float64)
+    stds, even = 0.06 + 0.07 * radius, torch.ones(count, dtype=torch.float64)
+
+    def along(phase: float) -> Tensor:
+        angle = phase + 2.2 * radius
+        return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
+
+    one, other = along(0.0), along(math.pi)
+    return Mixture(one, stds, even), Mixture(torch.cat([one, other]), stds.repeat(2), even.repeat(2))

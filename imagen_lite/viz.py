@@ -3,6 +3,7 @@
 import io
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -10,6 +11,10 @@ from torch import Tensor
 
 from imagen_lite.cascade import to_pil
 from imagen_lite.weights import write_atomic
+
+if TYPE_CHECKING:
+    from IPython.display import Image as Shown
+    from matplotlib.figure import Figure
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
@@ -53,3 +58,29 @@ def save(picture: Image.Image, path: str | Path) -> Path:
     picture.save(buffer, FORMATS[path.suffix.lower()], quality=90)
     write_atomic(path, buffer.getvalue())
     return path
+
+
+def show(picture: "Tensor | Image.Image | Figure", alt: str, columns: int | None = None, scale: int = 2) -> "Shown":
+    """A picture as a notebook's output: small enough to commit, and with words for those who do not see it.
+
+    Args:
+        picture: pictures (B, 3, H, W), shown as a `grid`; or a PIL image; or a matplotlib figure, which is closed.
+        alt: what there is to see.
+        columns: of the grid. scale: how many screen pixels a pixel of the pictures takes.
+    """
+    from IPython.display import Image as Shown
+
+    packed = io.BytesIO()
+    if isinstance(picture, (Tensor, Image.Image)):
+        sheet = grid(picture, columns) if isinstance(picture, Tensor) else picture
+        if isinstance(picture, Tensor):
+            sheet = sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST)
+        sheet.convert("RGB").save(packed, "JPEG", quality=88, subsampling=0)
+        return Shown(packed.getvalue(), format="jpeg", alt=alt, width=sheet.width)
+    from matplotlib import pyplot
+
+    picture.savefig(packed, format="png", dpi=160, bbox_inches="tight")
+    pyplot.close(picture)
+    with Image.open(packed) as drawn:
+        width = drawn.width // 2  # twice as many pixels as it is wide: sharp on a fine screen
+    return Shown(packed.getvalue(), format="png", alt=alt, width=width)

@@ -88,7 +88,7 @@ def test_the_last_request_wins_and_at_most_one_runs():
         worker.request(quick(k), pytest.fail)
     release.set()
     assert worker.wait(LONG)
-    assert done == [4] and threading.active_count() == len([t for t in threading.enumerate() if t.is_alive()])
+    assert done == [4]
     assert not any(t.name == "imagen-lite sampling" for t in threading.enumerate())
 
 
@@ -123,10 +123,11 @@ def screens(explorer) -> list:
 
 
 def test_the_explorer_starts_with_every_frame_of_a_prepared_sweep(explorer, sweep):
-    shown = screens(explorer)
-    assert len({screen.picture.value for screen in shown}) > 15
-    assert all("at an end of the range" in screen.verdict.value for screen in shown)
-    assert sum(len(s.picture.value) + len(s.stripes.value) + len(s.plots.value) for s in shown) < 450_000
+    shown = [screen.value for screen in screens(explorer)]
+    assert len(set(shown)) > 15
+    assert all("at an end of the range" in frame and frame.count("<img") == 3 for frame in shown)
+    assert sum(map(len, shown)) < 200_000
+    assert repr(explorer) == "GuidanceExplorer()"  # what strict nbval compares
     assert explorer.prompt.value == "a red cone" and explorer.seed.value == 3
 
 
@@ -134,15 +135,15 @@ def test_a_prompt_of_ones_own_is_drawn_where_one_looks_and_kept(explorer):
     explorer.prompt.value = "a blue zebra"
     assert "“zebra”" in explorer.message.value
     assert explorer._worker.wait(LONG)
-    drawn = [(t, w) for t in range(3) for w in range(len(WEIGHTS)) if len(explorer._screens[t][w].picture.value) > 200]
+    drawn = [(t, w) for t in range(3) for w in range(len(WEIGHTS)) if "<img" in explorer._screens[t][w].value]
     assert drawn == [(2, 3)]  # dynamic, w = 5: what the controls stand at
     explorer.weight.index = 0
     assert explorer._worker.wait(LONG)
-    assert len(explorer._screens[2][0].picture.value) > 200
-    before = explorer._screens[2][0].picture.value
+    before = explorer._screens[2][0].value
+    assert "<img" in before
     explorer.prepared.value = "cone"
     explorer.prompt.value = "a blue zebra"  # kept: nothing is sampled again
-    assert explorer._worker._thread is None and explorer._screens[2][0].picture.value == before
+    assert explorer._worker._thread is None and explorer._screens[2][0].value == before
     assert explorer.progress.layout.visibility == "hidden" and explorer.cancel.disabled
 
 
@@ -212,6 +213,9 @@ def test_the_scrubber_and_the_saturation_explorer_tell_their_stories_without_con
     panel = np.array(explorer.panel(0, steps - 1))[:256, :256]
     out = (np.abs(trace.raw_x0[0, -1]) > 1).any(-1).repeat(4, 0).repeat(4, 1)
     plain = np.array(panels.enlarge(to_pixels(trace.raw_x0[0, -1]), 256))
+    shown = [frame.value for row in explorer.children[2].children for frame in row.children]
+    # the first step is the same for all, but for the s of dynamic
+    assert len(set(shown)) >= 3 * steps - 2 and sum(map(len, shown)) < 300_000
     assert (panel[~out] == plain[~out]).all() and (panel[out] != plain[out]).any()  # stripes there and only there
 
 

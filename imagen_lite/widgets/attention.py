@@ -1,8 +1,8 @@
 """Attention maps: which word of the prompt each place of the picture looks at, step by step."""
 
+import html
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import ipywidgets as W
 import numpy as np
@@ -11,15 +11,16 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from imagen_lite import viz
 from imagen_lite.cascade import Cascade
 from imagen_lite.data import to_uint8
 from imagen_lite.layers import record_attention
 from imagen_lite.sampler import State
 from imagen_lite.text import T5TextEncoder
 from imagen_lite.widgets import panels
+from imagen_lite.widgets.base import Explorer
 
 SIDE = 16  # cells a side of a map
+SHOWN = 6  # steps that the explorer shows
 
 
 @dataclass(frozen=True)
@@ -91,31 +92,43 @@ def _on_grid(weights: Tensor, length: int) -> Tensor:
     return F.interpolate(grid, size=(SIDE, SIDE), mode="nearest")[0].permute(1, 2, 0)
 
 
-class AttentionMaps(W.VBox):
-    """Choose a word and see where the picture looks at it; step through the drawing."""
+class AttentionMaps(Explorer):
+    """Choose a word and see where the picture looks at it; step through the drawing, `SHOWN` of its steps."""
 
     def __init__(self, maps: WordMaps):
         self.maps = maps
-        last = len(maps.pictures) - 1
+        at = np.linspace(0, len(maps.pictures) - 1, SHOWN).round().astype(int)
+        first = SHOWN // 3
         self.word = W.ToggleButtons(options=enumerate_words(maps.words), style={"button_width": "auto"})
-        self.step = W.IntSlider(last // 3, 0, last, description="step", readout=False, layout={"width": "420px"})
-        steps = []
-        for k in range(len(maps.words)):
-            frames = [W.Image(value=panels.png(self.overlay(i, k)), format="png") for i in range(last + 1)]
-            steps.append(W.Stack(frames, selected_index=last // 3))
-            W.jslink((self.step, "value"), (steps[-1], "selected_index"))
-        stage = W.Stack(steps, selected_index=0)
+        self.step = W.IntSlider(first, 0, SHOWN - 1, description="step", readout=False, layout={"width": "420px"})
+        shared = {"layout": W.Layout(), "style": W.HTML().style}
+        rows = [
+            W.Stack([W.HTML(self._frame(i, k), **shared) for i in at], selected_index=first)
+            for k in range(len(maps.words))
+        ]
+        for row in rows:
+            W.jslink((self.step, "value"), (row, "selected_index"))
+        stage = W.Stack(rows, selected_index=0)
         W.jslink((self.word, "index"), (stage, "selected_index"))
-        super().__init__(
-            [W.HTML(f"<b>“{maps.prompt}”</b>: bright where the picture looks at the word"), self.word, stage, self.step]
-        )
+        title = W.HTML(f"<b>“{html.escape(maps.prompt)}”</b>: bright where the picture looks at the word")
+        super().__init__([W.HTML(panels.STYLE), title, self.word, stage, self.step])
         self.add_class("il-attention")
+
+    def _light(self, step: int, word: int) -> np.ndarray:
+        """How bright each cell is, (16, 16) uint8."""
+        weights = self.maps.maps[step, word]
+        light = (weights - weights.min()) / max(float(np.ptp(weights)), 1e-9)
+        return (255 * (0.12 + 0.88 * light)).astype(np.uint8)
+
+    def _frame(self, step: int, word: int) -> str:
+        shade = np.zeros((SIDE, SIDE, 4), np.uint8)
+        shade[..., 3] = 255 - self._light(step, word)
+        alt = f"the picture, bright where it looks at {self.maps.words[word]!r}"
+        return panels.screen(panels.img(panels.jpeg(self.maps.pictures[step]), alt), Image.fromarray(shade), "il-shade")
 
     def overlay(self, step: int, word: int, side: int = 256) -> Image.Image:
         """The predicted picture, dark where it does not look at the word."""
-        weights = self.maps.maps[step, word]
-        light = (weights - weights.min()) / max(float(np.ptp(weights)), 1e-9)
-        mask = Image.fromarray(np.uint8(255 * (0.12 + 0.88 * light))).resize((side, side), Image.Resampling.BICUBIC)
+        mask = Image.fromarray(self._light(step, word)).resize((side, side), Image.Resampling.BICUBIC)
         picture = panels.enlarge(self.maps.pictures[step], side)
         return Image.composite(picture, Image.new("RGB", (side, side)), mask)
 
@@ -128,10 +141,6 @@ class AttentionMaps(W.VBox):
             ImageDraw.Draw(title).text((64, 20), word, fill=panels.INK, font=panels.font(15), anchor="ms")
             columns.append(panels.stack_pictures([title, *(self.overlay(i, k, 128) for i in at)], across=False, gap=4))
         return panels.stack_pictures(columns, across=True, gap=6)
-
-    def save_png(self, path: str | Path) -> Path:
-        """Write `figure` to a file."""
-        return viz.save(self.figure(), path)
 
 
 def enumerate_words(words: tuple[str, ...]) -> list[str]:

@@ -5,33 +5,26 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import ipywidgets as W
 from PIL import Image
 
-from imagen_lite import viz
 from imagen_lite.cascade import Cascade, check_prompts, load_cascade
 from imagen_lite.sampler import State
 from imagen_lite.scenes.captions import surprise
 from imagen_lite.scenes.words import suggest, unknown_words
 from imagen_lite.widgets import panels
+from imagen_lite.widgets.base import Explorer
 from imagen_lite.widgets.figures import sweep_sheet
 from imagen_lite.widgets.live import Job, Worker
 from imagen_lite.widgets.sweep import THRESHOLDS, WEIGHTS, Drawn, Frame, Sweep, load_sweep, prepared, sample_sweep
 
-SIDE = 320
-STYLE = f"""<style>
-.il-screen {{ position: relative; width: {SIDE}px; height: {SIDE}px; overflow: hidden; flex: none; }}
-.il-screen img {{ width: {SIDE}px; height: {SIDE}px; image-rendering: pixelated; max-width: none; margin: 0; }}
-.il-screen .il-zebra {{ position: absolute; left: 0; top: 0; }}
-.il-explorer {{ max-width: 760px; }}
-.il-explorer .il-verdict {{ font-size: 15px; line-height: 1.5; }}
-.il-explorer .il-message {{ color: #b00020; }}
-</style>"""
+COUNT = count()
 
 
-class GuidanceExplorer(W.VBox):
+class GuidanceExplorer(Explorer):
     """Drag w and flip the thresholding for one prompt and one noise.
 
     Prepared prompts answer in the browser, without the kernel; any other prompt, seed or percentile is sampled when
@@ -46,19 +39,22 @@ class GuidanceExplorer(W.VBox):
         self._cascade, self._worker = cascade or cache(load_cascade), Worker()
         self._kept: OrderedDict[tuple[str, int, float], dict[tuple[int, int], Drawn]] = OrderedDict()
         self._controls()
-        self._screens = [[_Screen() for _ in WEIGHTS] for _ in THRESHOLDS]
-        for zebra in (screen.zebra for row in self._screens for screen in row):
-            W.jslink((self.overlay, "index"), (zebra, "selected_index"))
-        rows = [W.Stack([screen.box for screen in row], selected_index=3) for row in self._screens]
+        shared = {"layout": W.Layout(), "style": W.HTML().style}  # one for all: each would be a model of its own
+        self._screens = [[W.HTML(**shared) for _ in WEIGHTS] for _ in THRESHOLDS]
+        rows = [W.Stack(row, selected_index=3) for row in self._screens]
         for row in rows:
             W.jslink((self.weight, "index"), (row, "selected_index"))
         stage = W.Stack(rows, selected_index=2)
         W.jslink((self.threshold, "index"), (stage, "selected_index"))
+        own = f"il-explorer-{next(COUNT)}"
+        hidden = W.HTML(f"<style>.{own} .il-zebra {{ display: none; }}</style>")
+        zebra = W.Stack([hidden, W.HTML()], selected_index=0)  # a Stack holds only what it shows, this style too
+        W.jslink((self.overlay, "index"), (zebra, "selected_index"))
         choose = W.HBox([self.prepared, self.surprise])
         write = W.HBox([self.prompt, self.seed, self.percentile, self.draw, self.cancel])
         knobs = W.VBox([self.weight, W.HBox([self.threshold, self.overlay])])
-        super().__init__([W.HTML(STYLE), choose, write, self.message, stage, knobs, self.progress])
-        self.add_class("il-explorer")
+        super().__init__([W.HTML(panels.STYLE), choose, write, self.message, stage, knobs, self.progress, zebra])
+        self.add_class("il-explorer").add_class(own)
         self.show(load_sweep(name or next(iter(prepared().values()))))
         for control in (self.weight, self.threshold):
             control.observe(lambda _: self._ask(), "index")
@@ -111,7 +107,7 @@ class GuidanceExplorer(W.VBox):
     def _fill(self, frames: dict[tuple[int, int], Drawn]) -> None:
         for t, row in enumerate(self._screens):
             for w, screen in enumerate(row):
-                screen.show(frames.get((t, w)))
+                screen.value = _frame(frames.get((t, w)))
 
     def _say(self, text: str) -> None:
         self.message.value = html.escape(text)
@@ -167,7 +163,7 @@ class GuidanceExplorer(W.VBox):
                     self._say(str(told[0].message))
                 frames[at] = (drawn.pictures[0, 0], drawn.frames[0][0])
                 if self._kept.get(self._key) is frames:
-                    self._screens[at[0]][at[1]].show(frames[at])
+                    self._screens[at[0]][at[1]].value = _frame(frames[at])
             finally:
                 self.progress.layout.visibility, self.cancel.disabled = "hidden", True
 
@@ -180,10 +176,6 @@ class GuidanceExplorer(W.VBox):
         """The same story without controls: what has been drawn so far, a row a thresholding, a column a weight."""
         return sweep_sheet(self._key[0], self._kept[self._key])
 
-    def save_png(self, path: str | Path) -> Path:
-        """Write `figure` to a file."""
-        return viz.save(self.figure(), path)
-
     def save_gif(self, path: str | Path, seconds: float = 0.7) -> Path:
         """Write the pictures of the thresholding that is looked at, w rising, as an animation."""
         row, frames = self._at()[0], self._kept[self._key]
@@ -191,32 +183,15 @@ class GuidanceExplorer(W.VBox):
         return panels.save_animation(pictures, path, seconds)
 
 
-class _Screen:
-    """One frame: the picture with its zebra, the plots, and the verdict."""
-
-    def __init__(self) -> None:
-        self.picture, self.stripes, self.plots = W.Image(format="jpeg"), W.Image(format="png"), W.Image(format="png")
-        self.stripes.add_class("il-zebra")
-        self.zebra = W.Stack([W.HTML(), self.stripes], selected_index=0)
-        self.verdict = W.HTML()
-        self.verdict.add_class("il-verdict")
-        screen = W.Box([self.picture, self.zebra])
-        screen.add_class("il-screen")
-        self.box = W.HBox([screen, W.VBox([self.plots, self.verdict], layout={"margin": "0 0 0 16px"})])
-
-    def show(self, drawn: Drawn | None) -> None:
-        """Show a picture and what is known of it; None clears the screen."""
-        if drawn is None:
-            drawn_now = (panels.BLANK, panels.BLANK, panels.BLANK, "not drawn yet")
-        else:
-            pixels, frame = drawn
-            drawn_now = (
-                panels.jpeg(pixels),
-                panels.png(panels.zebra(pixels)),
-                panels.png(panels.plots(frame)),
-                _verdict(frame),
-            )
-        self.picture.value, self.stripes.value, self.plots.value, self.verdict.value = drawn_now
+def _frame(drawn: Drawn | None) -> str:
+    """A picture, what the sampler saw on the way to it, and the verdict, as HTML."""
+    if drawn is None:
+        return '<div class="il-frame"><div class="il-screen"></div>not drawn yet</div>'
+    pixels, frame = drawn
+    verdict = _verdict(frame)
+    picture = panels.screen(panels.img(panels.jpeg(pixels), "the picture drawn"), panels.zebra(pixels))
+    plots = panels.img(panels.png(panels.plots(frame)), "x0's histogram, its share outside [-1, 1], and s")
+    return f'<div class="il-frame">{picture}<div>{plots}{verdict}</div></div>'
 
 
 def _verdict(frame: Frame) -> str:

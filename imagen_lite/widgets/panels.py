@@ -1,5 +1,11 @@
-"""Small pictures for the explorers, drawn with Pillow: a frame has to be ready in milliseconds."""
+"""Small pictures for the explorers, drawn with Pillow: a frame has to be ready in milliseconds.
 
+A frame reaches the browser as one piece of HTML with its pictures inside: a widget for each of them would weigh more
+than they do.
+"""
+
+import base64
+import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +17,44 @@ from imagen_lite.weights import write_atomic
 from imagen_lite.widgets.sweep import EDGES, Frame
 
 INK, GREY, FAINT, OUT, LINE = "#1a1a1a", "#767676", "#dddddd", "#d55e00", "#0072b2"  # Okabe & Ito's, colour-blind safe
+SIDE = 320  # of a picture on a screen
+STYLE = f"""<style>
+.il-frame {{ display: flex; gap: 16px; line-height: 1.5; font-size: 15px; }}
+.il-frame img {{ max-width: none; margin: 0; display: block; }}
+.il-screen {{ position: relative; flex: none; width: {SIDE}px; height: {SIDE}px; }}
+.il-screen img {{ width: {SIDE}px; height: {SIDE}px; image-rendering: pixelated; }}
+.il-screen .il-over {{ position: absolute; left: 0; top: 0; }}
+.il-screen .il-shade {{ image-rendering: auto; }}
+.il-message {{ color: #b00020; }}
+</style>"""
 CUT = 0.12  # height of a histogram's bar that fills the plot; taller ones are cut
 
 
 def png(picture: Image.Image) -> bytes:
-    """The picture as PNG bytes; few colours make few bytes."""
+    """The picture as PNG bytes; at most 32 colours, which is enough for lines and letters, unless it has alpha."""
     packed = io.BytesIO()
-    picture.save(packed, "PNG", optimize=True)
+    (picture if picture.mode == "RGBA" else picture.quantize(32)).save(packed, "PNG", optimize=True)
     return packed.getvalue()
 
 
-def jpeg(pixels: np.ndarray) -> bytes:
-    """A picture (H, W, 3) uint8 as JPEG bytes, colours in full resolution: about 5 kB at 64 pixels a side."""
+def jpeg(pixels: np.ndarray, quality: int = 92) -> bytes:
+    """A picture (H, W, 3) uint8 as JPEG bytes, colours in full resolution: about 3 kB at 64 pixels a side."""
     packed = io.BytesIO()
-    Image.fromarray(pixels).save(packed, "JPEG", quality=92, subsampling=0)
+    Image.fromarray(pixels).save(packed, "JPEG", quality=quality, subsampling=0)
     return packed.getvalue()
+
+
+def img(data: bytes, alt: str, kind: str = "") -> str:
+    """An <img> that holds its picture, of the CSS class `kind`."""
+    form = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    source = f"data:image/{form};base64,{base64.b64encode(data).decode()}"
+    return f'<img class="{kind}" alt="{html.escape(alt, quote=True)}" src="{source}">'
+
+
+def screen(picture: str, over: Image.Image | None = None, kind: str = "il-zebra") -> str:
+    """An enlarged `img`, under something of its own size if given: zebra stripes or a shade. Laid out by `STYLE`."""
+    upper = img(png(over), "", f"il-over {kind}") if over else ""
+    return f'<div class="il-screen">{picture}{upper}</div>'
 
 
 def enlarge(pixels: np.ndarray, side: int) -> Image.Image:
@@ -114,6 +143,3 @@ def save_animation(frames: Sequence[Image.Image], path: str | Path, seconds: flo
     frames[0].save(packed, "GIF", save_all=True, append_images=frames[1:], duration=int(1000 * seconds), loop=0)
     write_atomic(Path(path), packed.getvalue())
     return Path(path)
-
-
-BLANK = png(Image.new("RGBA", (1, 1)))

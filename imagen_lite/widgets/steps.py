@@ -6,18 +6,13 @@ import ipywidgets as W
 import numpy as np
 from PIL import Image, ImageDraw
 
-from imagen_lite import viz
 from imagen_lite.schedule import Level
 from imagen_lite.widgets import panels
+from imagen_lite.widgets.base import Explorer
 from imagen_lite.widgets.sweep import EDGES
 from imagen_lite.widgets.trace import REACH, Trace, load_trace
 
 SIDE = 256
-STYLE = f"""<style>
-.il-steps img {{ image-rendering: pixelated; max-width: none; }}
-.il-steps .il-large img {{ width: {SIDE}px; height: {SIDE}px; }}
-.il-steps .il-under {{ font-size: 14px; }}
-</style>"""
 INKS = (("R", "#d55e00", 3), ("G", "#009e73", 2), ("B", "#0072b2", 1))  # each with a width of its own
 
 
@@ -31,7 +26,7 @@ def thresholded(raw_x0: np.ndarray, scale: float, name: str) -> np.ndarray:
     return raw_x0 if name == "none" else np.clip(raw_x0, -scale, scale) / scale
 
 
-class DenoisingScrubber(W.VBox):
+class DenoisingScrubber(Explorer):
     """Step through one picture being drawn: what the network is given, and what it takes the picture to be."""
 
     def __init__(self, trace: Trace | str = "trace", threshold: str = "dynamic"):
@@ -43,17 +38,21 @@ class DenoisingScrubber(W.VBox):
         ]
         self.step = W.IntSlider(last, 0, last, description="step", readout=False, layout={"width": "420px"})
         self.play = W.Play(value=0, min=0, max=last, interval=250, tooltip="draw it again")
-        stacks = [_stack([panels.jpeg(pair[k]) for pair in self.pictures], last) for k in (0, 1)]
-        told = W.Stack([W.HTML(_level(trace, i)) for i in range(last + 1)], selected_index=last)
+        shared = {"layout": W.Layout(), "style": W.HTML().style}
+        stage = W.Stack([W.HTML(self._frame(i), **shared) for i in range(last + 1)], selected_index=last)
         W.jslink((self.play, "value"), (self.step, "value"))
-        for stack in (*stacks, told):
-            W.jslink((self.step, "value"), (stack, "selected_index"))
-        titles = ("x<sub>t</sub>, what the network is given", "x<sub>0</sub>, what it takes the picture to be")
-        columns = [W.VBox([stack, W.HTML(title)]) for stack, title in zip(stacks, titles, strict=True)]
-        super().__init__(
-            [W.HTML(STYLE), W.HTML(f"<b>“{trace.prompt}”</b>"), W.HBox(columns), told, W.HBox([self.step, self.play])]
-        )
-        self.add_class("il-steps")
+        W.jslink((self.step, "value"), (stage, "selected_index"))
+        title = W.HTML(f"<b>“{trace.prompt}”</b>")
+        super().__init__([W.HTML(panels.STYLE), title, stage, W.HBox([self.step, self.play])])
+        self.add_class("il-scrubber")
+
+    def _frame(self, step: int) -> str:
+        noisy, predicted = self.pictures[step]
+        left = panels.screen(panels.img(panels.jpeg(noisy, quality=75), "the noisy picture"))
+        right = panels.screen(panels.img(panels.jpeg(predicted), "the predicted picture"))
+        told = ("x<sub>t</sub>, what the network is given", "x<sub>0</sub>, what it takes the picture to be")
+        columns = "".join(f"<div>{part}{title}</div>" for part, title in zip((left, right), told, strict=True))
+        return f'<div class="il-frame">{columns}</div>{_level(self.trace, step)}'
 
     def figure(self, columns: int = 8) -> Image.Image:
         """x_t above x0, at `columns` of the steps."""
@@ -63,17 +62,13 @@ class DenoisingScrubber(W.VBox):
         ]
         return panels.stack_pictures(rows, across=False)
 
-    def save_png(self, path: str | Path) -> Path:
-        """Write `figure` to a file."""
-        return viz.save(self.figure(), path)
-
     def save_gif(self, path: str | Path, seconds: float = 0.15) -> Path:
         """Write the steps as an animation, x_t beside x0."""
         frames = [panels.stack_pictures([panels.enlarge(p, 192) for p in pair], across=True) for pair in self.pictures]
         return panels.save_animation(frames, path, seconds)
 
 
-class SaturationExplorer(W.VBox):
+class SaturationExplorer(Explorer):
     """Where, when and by how much the predicted x0 leaves [-1, 1], with each thresholding; and one pixel followed."""
 
     def __init__(self, trace: Trace | str = "trace"):
@@ -81,13 +76,14 @@ class SaturationExplorer(W.VBox):
         last, height, width = len(trace.times) - 1, *trace.raw_x0.shape[2:4]
         self.step = W.IntSlider(last // 4, 0, last, description="step", readout=False, layout={"width": "420px"})
         self.threshold = W.ToggleButtons(options=trace.thresholds, style={"button_width": "90px"})
-        frames = [
-            W.Stack([self._frame(row, i) for i in range(last + 1)], selected_index=last // 4)
+        shared = {"layout": W.Layout(), "style": W.HTML().style}
+        rows = [
+            W.Stack([W.HTML(self._frame(row, i), **shared) for i in range(last + 1)], selected_index=last // 4)
             for row in range(len(trace.thresholds))
         ]
-        for frame in frames:
-            W.jslink((self.step, "value"), (frame, "selected_index"))
-        stage = W.Stack(frames, selected_index=0)
+        for row in rows:
+            W.jslink((self.step, "value"), (row, "selected_index"))
+        stage = W.Stack(rows, selected_index=0)
         W.jslink((self.threshold, "index"), (stage, "selected_index"))
         wildest = np.abs(trace.raw_x0[0, -1]).max(-1).argmax()
         wide = {"description_width": "initial"}
@@ -99,28 +95,37 @@ class SaturationExplorer(W.VBox):
         self._follow()
         told = [W.VBox([image, W.HTML(name)]) for image, name in zip(self.paths, trace.thresholds, strict=True)]
         title = W.HTML(f"<b>“{trace.prompt}”, w = {trace.weight:g}</b>: stripes where x<sub>0</sub> is beyond [-1, 1]")
-        super().__init__(
-            [W.HTML(STYLE), title, stage, self.step, self.threshold, W.HBox([self.column, self.row]), W.HBox(told)]
-        )
-        self.add_class("il-steps")
+        pixel = W.HBox([self.column, self.row])
+        super().__init__([W.HTML(panels.STYLE), title, stage, self.step, self.threshold, pixel, W.HBox(told)])
+        self.add_class("il-saturation")
+
+    def _parts(self, row: int, step: int) -> tuple[np.ndarray, Image.Image, Image.Image, list[str]]:
+        """A step's predicted x0 in 8 bits, its stripes where it is out of range, its histogram, and what to say."""
+        raw = self.trace.raw_x0[row, step]
+        pixels, outside = to_pixels(raw), np.abs(raw) > 1
+        stripes = panels.zebra(np.where(outside, pixels, 128), period=4)
+        title = f"predicted x0, step {step + 1} of {len(self.trace.times)}"
+        counts, _ = np.histogram(np.clip(raw, EDGES[0], EDGES[-1]), EDGES)
+        plot = panels.histogram_plot(counts / counts.sum(), 260, 196, title=title)
+        told = [f"{outside.mean():.1%} outside [-1, 1]", f"s = {self.trace.scale[row, step]:.2f}"]
+        return pixels, stripes, plot, told
+
+    def _frame(self, row: int, step: int) -> str:
+        pixels, stripes, plot, told = self._parts(row, step)
+        alt = "the predicted x0, striped where it is outside its range"
+        picture = panels.screen(panels.img(panels.jpeg(pixels, quality=85), alt), stripes)
+        histogram = panels.img(panels.png(plot), "histogram of the predicted x0")
+        return f'<div class="il-frame">{picture}<div>{histogram}{"<br>".join(told)}</div></div>'
 
     def panel(self, row: int, step: int) -> Image.Image:
-        """The predicted x0 of a step, striped where it is out of range, and its histogram."""
-        raw = self.trace.raw_x0[row, step]
-        picture = panels.enlarge(to_pixels(raw), SIDE)
-        stripes = panels.zebra(np.where(np.abs(raw) > 1, to_pixels(raw), 128), side=SIDE, period=8)
-        picture.paste(stripes, (0, 0), stripes)
-        counts, _ = np.histogram(np.clip(raw, EDGES[0], EDGES[-1]), EDGES)
-        title = f"predicted x0, step {step + 1} of {len(self.trace.times)}"
-        plot = panels.histogram_plot(counts / counts.sum(), 260, SIDE - 60, title=title)
-        told = Image.new("RGB", (260, 52), "white")
-        outside = float((np.abs(raw) > 1).mean())
-        text = f"{outside:.1%} outside [-1, 1]\ns = {self.trace.scale[row, step]:.2f}"
-        ImageDraw.Draw(told).text((0, 4), text, fill=panels.INK, font=panels.font(16))
-        return panels.stack_pictures([picture, panels.stack_pictures([plot, told], across=False)], across=True, gap=16)
-
-    def _frame(self, row: int, step: int) -> W.Image:
-        return W.Image(value=panels.jpeg(np.array(self.panel(row, step))), format="jpeg")
+        """One frame as a picture: the predicted x0 under its stripes, the histogram, and what is said of it."""
+        pixels, stripes, plot, told = self._parts(row, step)
+        picture = panels.enlarge(pixels, SIDE)
+        over = stripes.resize((SIDE, SIDE), Image.Resampling.NEAREST)
+        picture.paste(over, (0, 0), over)
+        words = Image.new("RGB", (260, 52), "white")
+        ImageDraw.Draw(words).text((0, 4), "\n".join(told), fill=panels.INK, font=panels.font(16))
+        return panels.stack_pictures([picture, panels.stack_pictures([plot, words], across=False)], across=True, gap=16)
 
     def _follow(self) -> None:
         for row, image in enumerate(self.paths):
@@ -153,20 +158,10 @@ class SaturationExplorer(W.VBox):
         ]
         return panels.stack_pictures(rows, across=False, gap=16)
 
-    def save_png(self, path: str | Path) -> Path:
-        """Write `figure` to a file."""
-        return viz.save(self.figure(), path)
-
     def save_gif(self, path: str | Path, seconds: float = 0.3) -> Path:
         """Write the steps of the thresholding that is looked at as an animation."""
         row = int(self.threshold.index or 0)
         return panels.save_animation([self.panel(row, i) for i in range(len(self.trace.times))], path, seconds)
-
-
-def _stack(frames: list[bytes], index: int) -> W.Stack:
-    stack = W.Stack([W.Image(value=frame, format="jpeg") for frame in frames], selected_index=index)
-    stack.add_class("il-large")
-    return stack
 
 
 def _level(trace: Trace, step: int) -> str:

@@ -1,0 +1,96 @@
+"""Each exercise in its states: stub, reference, and the plausible wrong answers, each with a message of its own."""
+
+import pytest
+import torch
+
+from imagen_lite import learn
+from imagen_lite.guidance import classifier_free_guidance
+from imagen_lite.sampler import time_grid
+from imagen_lite.schedule import CosineSchedule
+from imagen_lite.thresholding import dynamic_threshold
+
+
+def batch_quantile(x0):
+    s = torch.quantile(x0.abs(), 0.995).clamp(min=1)
+    return x0.clamp(-s, s) / s
+
+
+def normalised(x0):
+    s = torch.quantile(x0.abs().flatten(1), 0.995, dim=1).view(-1, 1, 1, 1)
+    return x0.clamp(-s, s) / s
+
+
+def undivided(x0):
+    s = torch.quantile(x0.abs().flatten(1), 0.995, dim=1).clamp(min=1).view(-1, 1, 1, 1)
+    return x0.clamp(-s, s)
+
+
+WRONG = {
+    "guidance": [
+        (lambda c, u, w: (1 + w) * c - w * u, "Ho & Salimans"),
+        (lambda c, u, w: c + w * (u - c), "swapped"),
+        (lambda c, u, w: (u + w * (c - u)).clamp(-1, 1), "eps_cond itself"),
+        (lambda c, u, w: u + w**2 * (c - u), "straight line"),
+        (lambda c, u, w: c.mean(), "shape"),
+    ],
+    "oscillating guidance": [
+        (lambda level: 15.0, "now and then"),
+        (lambda level: 1.0, "first four"),
+        (lambda level: 15.0 if level.t > 0.8 else 1.0, "now and then"),
+        (lambda level: 15.0 if round((1 - level.t) * 16) < 4 or round((1 - level.t) * 8) % 2 else 1.0, "every step"),
+        (lambda level: 15.0 if (i := round((1 - level.t) * 16)) < 4 or i % 2 == 0 else 1.0, "first change"),
+    ],
+    "static threshold": [
+        (lambda x0: x0 / x0.abs().amax().clamp(min=1e-9), "clipping is not scaling"),
+        (lambda x0: x0.clamp(0, 1), "must stay as it is"),
+        (lambda x0: x0, "are left"),
+        (lambda x0: x0.clamp(-1, 1) * 0.999 if x0.abs().max() > 1 else x0, "must not move"),
+    ],
+    "dynamic threshold": [
+        (lambda x0: x0.clamp(-1, 1), "static clipping"),
+        (lambda x0: dynamic_threshold(x0, cap=1.0), "static clipping"),
+        (normalised, "never be below 1"),
+        (undivided, "divide by s"),
+        (batch_quantile, "not the batch's"),
+        (lambda x0: dynamic_threshold(x0, 0.9), "s is not"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", learn.EXERCISES)
+def test_a_stub_is_not_attempted_and_the_reference_passes(name):
+    assert learn.check(name, lambda *args: None).endswith("not attempted")
+
+    def todo(*args):
+        raise NotImplementedError
+
+    assert learn.check(name, todo).endswith("not attempted")
+    assert learn.check(name, learn.EXERCISES[name].solution).endswith("passed")
+    assert learn.solution(name).startswith("def ")
+
+
+@pytest.mark.parametrize(("name", "wrong", "why"), [(n, f, w) for n, rows in WRONG.items() for f, w in rows])
+def test_each_plausible_wrong_answer_is_told_why(name, wrong, why):
+    told = learn.check(name, wrong)
+    assert "not yet" in told and why in told
+
+
+def test_what_is_taken_is_ones_own_only_once_it_passes():
+    def mine(eps_cond, eps_uncond, weight):
+        return weight * eps_cond + (1 - weight) * eps_uncond
+
+    assert learn.take("guidance", mine) is mine
+    assert learn.take("guidance", lambda c, u, w: None) is classifier_free_guidance
+    assert learn.take("guidance", WRONG["guidance"][0][0]) is classifier_free_guidance
+
+
+def test_an_answer_that_stops_is_told_so():
+    told = learn.check("guidance", lambda c, u, w: c + undefined)  # noqa: F821
+    assert "NameError" in told and "undefined" in told
+    with pytest.raises(KeyError):
+        learn.check("no such exercise", classifier_free_guidance)
+
+
+def test_the_oscillating_weight_is_what_a_sampler_of_sixteen_even_steps_sees():
+    levels = time_grid(16, CosineSchedule())[:-1]
+    assert [learn.oscillating_weight(level) for level in levels] == [15] * 4 + [1, 15] * 6
