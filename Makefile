@@ -1,6 +1,8 @@
 # make demo PROMPT="..."   a picture from a sentence
 # make test                lint, types, tests
 # make lab                 the notebooks in JupyterLab
+# make explorer            the lecture page: guidance and thresholding on stage
+# make notebooks           runs the notebooks and keeps their outputs
 # make refresh             after new weights: makes again all that was made from them
 # Each makes .venv and installs what it needs, once; again only when pyproject.toml or constraints.txt change.
 
@@ -13,18 +15,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types lab refresh
+.PHONY: help demo test lint types browser lab explorer notebooks refresh
 export PROMPT OUT
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,7s/^# //p' Makefile
 
 demo: $(VENV)/.core
 	@$(BIN)/imagen-lite sample "$$PROMPT" -o "$$OUT"
 
-test: lint types
-	@echo "==> tests"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+test: lint types browser
+	@echo "==> tests and notebooks"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
 
 lint: $(VENV)/.dev
 	@echo "==> ruff"
@@ -34,8 +36,20 @@ types: $(VENV)/.dev
 	@echo "==> pyright"
 	@$(BIN)/pyright
 
+# A browser for the tests that need one; without it they are skipped, and say so.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		echo "==> installing chromium for the browser tests"; \
+		{ apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 || echo "    there is none to be had"; }
+
 lab: $(VENV)/.core
-	@$(BIN)/jupyter lab
+	@$(BIN)/jupyter lab notebooks
+
+explorer: $(VENV)/.explorer
+	@$(BIN)/voila explorer/lecture.ipynb
+
+notebooks: $(VENV)/.core
+	@$(BIN)/python -m experiments.notebooks
 
 refresh: $(VENV)/.core
 	@$(BIN)/python -m experiments.refresh
@@ -44,6 +58,11 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "imagen_lite needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }
 	@echo "==> making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.explorer: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "==> installing imagen_lite, torch and voila into $(VENV)"
+	@$(PIP) -e '.[explorer]'
+	@touch $@ $(VENV)/.core
 
 # The stamps are written last, so that an interrupted install is taken up again.
 $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python

@@ -149,12 +149,13 @@ def _references(notebook: NotebookNode, path: Path) -> list[str]:
         for link in re.findall(r"\]\(([^)\s]+)\)", cell.source):
             if not link.startswith(("https://", "#")) and not (path.parent / link.split("#")[0]).exists():
                 wrong.append(f"a link that leads nowhere: {link}")
-        of_paper = re.sub(r"\*Imagen Video\*.*|\(?[A-Z][\w ]+ et al\.[^)]*\)?", "", cell.source)
-        wrong += [f"the paper has no §{n}" for n in re.findall(r"§(\d[\d.]*\d|\d)", of_paper) if n not in SECTIONS]
-        wrong += [
-            f"the paper has no App. {n}" for n in re.findall(r"App\. ([A-F](?:\.\d)*)", of_paper) if n not in APPENDIX
-        ]
-        wrong += [f"the paper has no Fig. {n}" for n in re.findall(r"Figs?\. (A\.\d+)", of_paper) if n not in FIGURES]
+        own = re.sub(r"\*Imagen Video\*.*|[A-Z][\w ]+ et al\.[^)]*", "", cell.source)  # without other papers' numbers
+        for what, pattern, there in (
+            ("§", r"§(\d(?:\.\d)*)", SECTIONS),
+            ("App. ", r"App\. ([A-F](?:\.\d)*)", APPENDIX),
+            ("Fig. ", r"Figs?\. (A\.\d+)", FIGURES),
+        ):
+            wrong += [f"the paper has no {what}{n}" for n in re.findall(pattern, own) if n not in there]
     return wrong
 
 

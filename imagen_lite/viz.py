@@ -75,12 +75,13 @@ def show(picture: "Tensor | Image.Image | Figure", alt: str, columns: int | None
         sheet = grid(picture, columns) if isinstance(picture, Tensor) else picture
         if isinstance(picture, Tensor):
             sheet = sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST)
-        sheet.convert("RGB").save(packed, "JPEG", quality=88, subsampling=0)
+        sheet.convert("RGB").save(packed, "JPEG", quality=82, optimize=True)
         return Shown(packed.getvalue(), format="jpeg", alt=alt, width=sheet.width)
     from matplotlib import pyplot
 
     picture.savefig(packed, format="png", dpi=160, bbox_inches="tight")
     pyplot.close(picture)
-    with Image.open(packed) as drawn:
-        width = drawn.width // 2  # twice as many pixels as it is wide: sharp on a fine screen
-    return Shown(packed.getvalue(), format="png", alt=alt, width=width)
+    drawn, packed = Image.open(packed).convert("RGB").quantize(48), io.BytesIO()
+    drawn.save(packed, "PNG", optimize=True)
+    # Twice as many pixels as it is wide: sharp on a fine screen.
+    return Shown(packed.getvalue(), format="png", alt=alt, width=drawn.width // 2)

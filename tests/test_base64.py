@@ -72,7 +72,7 @@ def test_the_loss_is_the_plain_one_on_v(pool, encoder):
     schedule = RECIPE.schedule
     zero_v = lambda x, t, text: schedule.sigma(t)[:, None, None, None] * x  # noqa: E731
     loss = Base64Loss(zero_v, encoder, batches, 0, torch.float32)
-    t = torch.linspace(0, 1, 1001)
+    t = RECIPE.at_size(torch.linspace(0, 1, 1001), 64)
     power = batches.batch(0, 0)[0].square().mean()
     expected = (schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2 * power).mean()
     assert np.mean([float(loss(step)) for step in range(20)]) == pytest.approx(float(expected), rel=0.05)
@@ -94,6 +94,16 @@ def test_small_pictures_come_first(pool, encoder):
             loss(step)
         small = (64 - seen) // 16
         assert sides == [32] * small + [64] * (6 - small)
+
+
+def test_large_pictures_get_the_noise_that_hides_as_much():
+    """Averaged down to 32 px, a noisy 64-px picture has the signal-to-noise ratio of a 32-px one at the same draw."""
+    t, noise = torch.tensor(0.6), torch.randn(200, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    schedule, later = RECIPE.schedule, RECIPE.at_size(t, 64)
+    small = schedule.add_noise(torch.zeros_like(noise), later.expand(200), noise)
+    sigma = torch.nn.functional.avg_pool2d(small, 2).std()
+    assert float(schedule.alpha(later) / sigma) == pytest.approx(float(schedule.alpha(t) / schedule.sigma(t)), rel=0.01)
+    assert float(RECIPE.at_size(t, 32)) == pytest.approx(0.6, abs=1e-5)
 
 
 @pytest.fixture

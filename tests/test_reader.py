@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from imagen_lite.data import to_uint8
+from imagen_lite.data import to_images, to_uint8
 from imagen_lite.evaluate.reader import match_boxes, reader_scores
 from imagen_lite.recipes.reader import Targets, detection_loss, empty_scenes, heat_target, roughen, targets
 from imagen_lite.scenes.claims import placed
@@ -166,3 +166,11 @@ def test_shipped_reader_reads_larger_pictures_alike():
     same = sum(sorted(a) == sorted(b) for a, b in zip(*told, strict=True))
     assert same >= 11
     assert len(read_setting(small)) == 12
+
+
+def test_shipped_reader_sees_nothing_where_there_is_nothing():
+    flat = torch.cat([torch.full((1, 3, 64, 64), v) for v in (-0.9, -0.3, 0.0, 0.4, 0.9)])
+    assert sum(len(seen) for seen in read(flat)) == 0
+    scenes, pictures = empty_scenes(100, first=10_000)  # none that it was trained on
+    assert sum(len(seen) > 0 for seen in read(to_images(pictures))) <= 2
+    assert len(scenes) == 100

@@ -11,6 +11,7 @@ warm-up); `fresh=True` starts from nothing.
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,9 +61,16 @@ class Recipe:
         """Pixels a side that training sees after `seen` pictures: 32, then 64."""
         return 32 if seen < self.small_pictures else 64
 
+    def at_size(self, t: Tensor, side: int) -> Tensor:
+        """The time at which noise hides as much of a picture of `side` pixels as it hides of a 32-px one at t.
+
+        Averaging 2×2 pixels halves the noise, so lambda has to be lower by 2 log 2 (simple diffusion, 2301.11093).
+        """
+        return self.schedule.t(self.schedule.log_snr(t) - 2 * math.log(side / 32))
+
 
 UNET = UNetConfig()  # 6.3 M parameters, 2.2 GFLOP a call; data/weights/README.md says what else was tried
-CPU = Recipe(UNET, TrainConfig(batch=32, lr=1e-3, warmup=500, ema=0.9995), pictures=60_000, small_pictures=800_000)
+CPU = Recipe(UNET, TrainConfig(batch=32, lr=1e-3, warmup=500, ema=0.9995), pictures=60_000, small_pictures=700_000)
 GPU = Recipe(
     UNET, TrainConfig(batch=1024, lr=1.5e-3, warmup=500, ema=0.9995), pictures=400_000, small_pictures=2_000_000
 )
@@ -107,10 +115,11 @@ def _token_table(pool: Pool, encoder: T5TextEncoder, length: int, device: torch.
 
 
 class Base64Loss:
-    """The loss of a step: ‖ε − ε_θ(α x + σ ε, t, c)‖² / α², t ~ U(0, 1), c dropped with probability 10 %.
+    """The loss of a step: ‖ε − ε_θ(α x + σ ε, t, c)‖² / α², c dropped with probability 10 %.
 
-    The paper's (§2.1, App. A) but for the weight 1 / α², which makes it the plain loss on v. `seen` is how many
-    pictures the model has seen before step 0; it decides the size at which it sees them.
+    The paper's (§2.1, App. A) but for the weight 1 / α², which makes it the plain loss on v, and for t, which is
+    uniform in [0, 1] at 32 px and leans towards noise at 64 px (`Recipe.at_size`). `seen` is how many pictures the
+    model has seen before step 0; it decides the size at which it sees them.
     """
 
     def __init__(
@@ -124,10 +133,11 @@ class Base64Loss:
         """Mean squared error on v, float32 scalar."""
         recipe = self.batches.recipe
         images, ids, mask = self.batches.batch(self.seed, step)
-        images = F.avg_pool2d(images, images.shape[-1] // recipe.side(self.seen + step * len(images)))
+        side = recipe.side(self.seen + step * len(images))
+        images = F.avg_pool2d(images, images.shape[-1] // side)
         samples = torch.arange(len(images), device=images.device)
         u = keyed_uniform(self.seed, step, samples, 2, stream=2)
-        t = (u[:1, 0] + samples / len(images)) % 1.0  # one draw, evenly spread over the batch
+        t = recipe.at_size((u[:1, 0] + samples / len(images)) % 1.0, side)  # one draw, evenly spread over the batch
         eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
             with torch.no_grad():

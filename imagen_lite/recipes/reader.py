@@ -190,12 +190,12 @@ class Examples:
         return images, self.targets.at(rows).mirrored(flip), (u[:, 2:] * 3).long().view(-1, MOST, 2) - 1
 
 
-def empty_scenes(count: int, device: str | None = None) -> tuple[list[Scene], Tensor]:
-    """Scenes without a thing, and their pictures (count, 64, 64, 3) uint8: settings of the scenes 0 to `count` - 1.
+def empty_scenes(count: int, device: str | None = None, first: int = 0) -> tuple[list[Scene], Tensor]:
+    """Scenes without a thing, and their pictures (count, 64, 64, 3) uint8: the settings of scenes `first` and on.
 
     The ray tracer needs something to trace, so the pictures are taken with the things moved far behind the camera.
     """
-    scenes = [sample_scene(seed, combinations="all") for seed in range(count)]
+    scenes = [sample_scene(seed, combinations="all") for seed in range(first, first + count)]
     away = [
         dataclasses.replace(s, things=tuple(dataclasses.replace(t, y=t.y - 100, on=None) for t in s.things))
         for s in scenes

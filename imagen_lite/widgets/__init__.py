@@ -8,11 +8,12 @@ widgets.AttentionMaps(widgets.word_maps(cascade, prompt))  # which word each pla
 
 from imagen_lite.widgets.attention import AttentionMaps, WordMaps, word_maps
 from imagen_lite.widgets.guidance import GuidanceExplorer
+from imagen_lite.widgets.lecture import Lecture
 from imagen_lite.widgets.steps import DenoisingScrubber, SaturationExplorer
 from imagen_lite.widgets.sweep import Sweep, load_sweep, sample_sweep
 from imagen_lite.widgets.trace import Trace, load_trace, sample_trace
 
 __all__ = [
-    "AttentionMaps", "DenoisingScrubber", "GuidanceExplorer", "SaturationExplorer", "Sweep", "Trace", "WordMaps",
-    "load_sweep", "load_trace", "sample_sweep", "sample_trace", "word_maps",
+    "AttentionMaps", "DenoisingScrubber", "GuidanceExplorer", "Lecture", "SaturationExplorer", "Sweep", "Trace",
+    "WordMaps", "load_sweep", "load_trace", "sample_sweep", "sample_trace", "word_maps",
 ]  # fmt: skip

@@ -9,7 +9,8 @@ from imagen_lite.widgets.sweep import THRESHOLDS, WEIGHTS, Drawn
 
 
 def sweep_sheet(prompt: str, frames: Mapping[tuple[int, int], Drawn], side: int = 160) -> Image.Image:
-    """A contact sheet: a row a thresholding, a column a guidance weight; under each what it came to.
+    """A contact sheet: a row a thresholding, a column a guidance weight; under each the share of values at the ends of
+    the range, and the reader's verdict.
 
     Args:
         prompt: its title.
@@ -32,6 +33,6 @@ def sweep_sheet(prompt: str, frames: Mapping[tuple[int, int], Drawn], side: int 
             pixels, frame = frames[row, column]
             x = left + column * step
             sheet.paste(enlarge(pixels, side), (x, y))
-            told = f"{frame.saturated:.1%} at the ends" + (", aligned" if frame.aligned else "")
+            told = f"{frame.saturated:.1%}, {'aligned' if frame.aligned else 'not aligned'}"
             pen.text((x + side / 2, y + side + 3), told, fill=GREY, font=font(13), anchor="ma")
     return sheet

@@ -31,13 +31,13 @@ CUT = 0.12  # height of a histogram's bar that fills the plot; taller ones are c
 
 
 def png(picture: Image.Image) -> bytes:
-    """The picture as PNG bytes; at most 32 colours, which is enough for lines and letters, unless it has alpha."""
+    """The picture as PNG bytes; at most 16 colours, which is enough for lines and letters, unless it has alpha."""
     packed = io.BytesIO()
-    (picture if picture.mode == "RGBA" else picture.quantize(32)).save(packed, "PNG", optimize=True)
+    (picture if picture.mode == "RGBA" else picture.quantize(16)).save(packed, "PNG", optimize=True)
     return packed.getvalue()
 
 
-def jpeg(pixels: np.ndarray, quality: int = 92) -> bytes:
+def jpeg(pixels: np.ndarray, quality: int = 88) -> bytes:
     """A picture (H, W, 3) uint8 as JPEG bytes, colours in full resolution: about 3 kB at 64 pixels a side."""
     packed = io.BytesIO()
     Image.fromarray(pixels).save(packed, "JPEG", quality=quality, subsampling=0)
@@ -62,7 +62,7 @@ def enlarge(pixels: np.ndarray, side: int) -> Image.Image:
     return Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
 
 
-def zebra(pixels: np.ndarray, side: int = 128, period: int = 4) -> Image.Image:
+def zebra(pixels: np.ndarray, side: int = 64, period: int = 4) -> Image.Image:
     """Stripes, on nothing, where a value is at an end of the range, as cameras show clipped light: (side, side) RGBA.
 
     Black stripes on what is full, white ones on what is empty.

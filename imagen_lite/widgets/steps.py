@@ -37,7 +37,7 @@ class DenoisingScrubber(Explorer):
             for x_t, raw, s in zip(trace.x_t[row], trace.raw_x0[row], trace.scale[row], strict=True)
         ]
         self.step = W.IntSlider(last, 0, last, description="step", readout=False, layout={"width": "420px"})
-        self.play = W.Play(value=0, min=0, max=last, interval=250, tooltip="draw it again")
+        self.play = W.Play(value=last, min=0, max=last, interval=250, tooltip="draw it again")
         shared = {"layout": W.Layout(), "style": W.HTML().style}
         stage = W.Stack([W.HTML(self._frame(i), **shared) for i in range(last + 1)], selected_index=last)
         W.jslink((self.play, "value"), (self.step, "value"))
@@ -103,7 +103,7 @@ class SaturationExplorer(Explorer):
         """A step's predicted x0 in 8 bits, its stripes where it is out of range, its histogram, and what to say."""
         raw = self.trace.raw_x0[row, step]
         pixels, outside = to_pixels(raw), np.abs(raw) > 1
-        stripes = panels.zebra(np.where(outside, pixels, 128), period=4)
+        stripes = panels.zebra(np.where(outside, pixels, 128))
         title = f"predicted x0, step {step + 1} of {len(self.trace.times)}"
         counts, _ = np.histogram(np.clip(raw, EDGES[0], EDGES[-1]), EDGES)
         plot = panels.histogram_plot(counts / counts.sum(), 260, 196, title=title)
