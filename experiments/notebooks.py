@@ -66,6 +66,15 @@ def run(path: Path) -> dict[str, Any]:
     return {"seconds": round(seconds, 1), "peak_mb": memory}
 
 
+def run_all(paths: list[Path]) -> None:
+    """Executes notebooks in order, and keeps how long each took; those not named keep what they took before."""
+    kept = load_result("notebooks")["notebooks"] if (RESULTS / "notebooks.json").exists() else {}
+    for path in paths:
+        kept[path.stem] = run(path)
+        print(path.name, json.dumps(kept[path.stem]), flush=True)
+        save_result("notebooks", {"notebooks": kept})
+
+
 def _peak_memory(client: NotebookClient) -> int | None:
     """The most memory the kernel ever held, in MB, where the system tells (Linux)."""
     status = Path(f"/proc/{client.km.provisioner.pid}/status")  # pyright: ignore
@@ -166,11 +175,8 @@ def main() -> None:
     parser.add_argument("--lint", action="store_true", help="only hold the rules")
     options = parser.parse_args()
     chosen = [p for p in notebooks() if not options.numbers or p.stem[:2] in options.numbers]
-    past = load_result("notebooks")["notebooks"] if (RESULTS / "notebooks.json").exists() else {}
-    for path in chosen if not options.lint else []:
-        past[path.stem] = run(path)
-        print(path.name, json.dumps(past[path.stem]), flush=True)
-        save_result("notebooks", {"notebooks": past})
+    if not options.lint:
+        run_all(chosen)
     wrong = [f"{path.name}: {rule}" for path in chosen for rule in lint(path)]
     if wrong:
         raise SystemExit("\n".join(wrong))

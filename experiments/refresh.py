@@ -9,7 +9,7 @@ import inspect
 import json
 import textwrap
 
-from experiments import sweeps, thresholds
+from experiments import notebooks, sweeps, thresholds
 from experiments.results import RESULTS, ROOT, insert, load_result, save_result, table
 from imagen_lite import sampler, viz, weights
 
@@ -88,6 +88,7 @@ def texts() -> None:
     """Put the loop, the state and the measured tables into README.md and the model card."""
     readme = ROOT / "README.md"
     text = insert(insert(readme.read_text(), "loop", loop()), "state", state())
+    text = insert(text, "notebooks", notebooks.times())
     weights.write_atomic(readme, text)
     card = insert(CARD.read_text(), "alignment", alignment_table())
     weights.write_atomic(CARD, insert(card, "thresholds", thresholds.as_text(load_result("thresholds"))))
@@ -106,6 +107,7 @@ def main() -> None:
         sweeps.main()
         save_result("thresholds", thresholds.run(options.cells))
         alignment(options.n)
+        notebooks.run_all(notebooks.notebooks())
     texts()
     print(json.dumps({path.name: path.stat().st_size for path in sorted(RESULTS.glob("*.json"))}))
 

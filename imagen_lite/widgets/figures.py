@@ -10,7 +10,7 @@ from imagen_lite.widgets.sweep import THRESHOLDS, WEIGHTS, Drawn
 
 def sweep_sheet(prompt: str, frames: Mapping[tuple[int, int], Drawn], side: int = 160) -> Image.Image:
     """A contact sheet: a row a thresholding, a column a guidance weight; under each the share of values at the ends of
-    the range, and the reader's verdict.
+    the range, and the reader's verdict, right or wrong.
 
     Args:
         prompt: its title.
@@ -22,7 +22,7 @@ def sweep_sheet(prompt: str, frames: Mapping[tuple[int, int], Drawn], side: int 
     pen = ImageDraw.Draw(sheet)
     pen.text((left, 8), f"“{prompt}”", fill=INK, font=font(19))
     for column, weight in enumerate(WEIGHTS):
-        label = f"w = {weight:g}" + (", guidance off" if weight == 1 else "")
+        label = f"w = {weight:g}" + (" (off)" if weight == 1 else "")
         pen.text((left + column * step + side / 2, top - 8), label, fill=INK, font=font(15), anchor="ms")
     for row, name in enumerate(THRESHOLDS):
         y = top + row * (step + line)
@@ -33,6 +33,6 @@ def sweep_sheet(prompt: str, frames: Mapping[tuple[int, int], Drawn], side: int 
             pixels, frame = frames[row, column]
             x = left + column * step
             sheet.paste(enlarge(pixels, side), (x, y))
-            told = f"{frame.saturated:.1%}, {'aligned' if frame.aligned else 'not aligned'}"
+            told = f"{frame.saturated:.1%}, {'right' if frame.aligned else 'wrong'}"
             pen.text((x + side / 2, y + side + 3), told, fill=GREY, font=font(13), anchor="ma")
     return sheet

@@ -174,7 +174,7 @@ class GuidanceExplorer(Explorer):
 
     def figure(self) -> Image.Image:
         """The same story without controls: what has been drawn so far, a row a thresholding, a column a weight."""
-        return sweep_sheet(self._key[0], self._kept[self._key], side=128)
+        return sweep_sheet(self._key[0], self._kept[self._key], side=104)
 
     def save_gif(self, path: str | Path, seconds: float = 0.7) -> Path:
         """Write the pictures of the thresholding that is looked at, w rising, as an animation."""

@@ -31,9 +31,9 @@ CUT = 0.12  # height of a histogram's bar that fills the plot; taller ones are c
 
 
 def png(picture: Image.Image) -> bytes:
-    """The picture as PNG bytes; at most 16 colours, which is enough for lines and letters, unless it has alpha."""
+    """The picture as PNG bytes; at most 8 colours, which is enough for lines and letters, unless it has alpha."""
     packed = io.BytesIO()
-    (picture if picture.mode == "RGBA" else picture.quantize(16)).save(packed, "PNG", optimize=True)
+    (picture if picture.mode == "RGBA" else picture.quantize(8)).save(packed, "PNG", optimize=True)
     return packed.getvalue()
 
 

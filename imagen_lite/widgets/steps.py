@@ -13,6 +13,7 @@ from imagen_lite.widgets.sweep import EDGES
 from imagen_lite.widgets.trace import REACH, Trace, load_trace
 
 SIDE = 256
+SHOWN = 12  # steps that the saturation explorer has frames of: a notebook must stay small
 INKS = (("R", "#d55e00", 3), ("G", "#009e73", 2), ("B", "#0072b2", 1))  # each with a width of its own
 
 
@@ -73,12 +74,14 @@ class SaturationExplorer(Explorer):
 
     def __init__(self, trace: Trace | str = "trace"):
         self.trace = trace = load_trace(trace) if isinstance(trace, str) else trace
-        last, height, width = len(trace.times) - 1, *trace.raw_x0.shape[2:4]
-        self.step = W.IntSlider(last // 4, 0, last, description="step", readout=False, layout={"width": "420px"})
+        height, width = trace.raw_x0.shape[2:4]
+        at = np.linspace(0, len(trace.times) - 1, SHOWN).round().astype(int).tolist()
+        first = SHOWN // 4
+        self.step = W.IntSlider(first, 0, SHOWN - 1, description="step", readout=False, layout={"width": "420px"})
         self.threshold = W.ToggleButtons(options=trace.thresholds, style={"button_width": "90px"})
         shared = {"layout": W.Layout(), "style": W.HTML().style}
         rows = [
-            W.Stack([W.HTML(self._frame(row, i), **shared) for i in range(last + 1)], selected_index=last // 4)
+            W.Stack([W.HTML(self._frame(row, i), **shared) for i in at], selected_index=first)
             for row in range(len(trace.thresholds))
         ]
         for row in rows:
@@ -112,8 +115,8 @@ class SaturationExplorer(Explorer):
 
     def _frame(self, row: int, step: int) -> str:
         pixels, stripes, plot, told = self._parts(row, step)
-        alt = "the predicted x0, striped where it is outside its range"
-        picture = panels.screen(panels.img(panels.jpeg(pixels, quality=85), alt), stripes)
+        alt = "the predicted x0"
+        picture = panels.screen(panels.img(panels.jpeg(pixels, quality=70), alt), stripes)
         histogram = panels.img(panels.png(plot), "histogram of the predicted x0")
         return f'<div class="il-frame">{picture}<div>{histogram}{"<br>".join(told)}</div></div>'
 
@@ -149,14 +152,23 @@ class SaturationExplorer(Explorer):
             pen.text((width - 10, at(values[-1])), name, fill=ink, font=panels.font(12), anchor="lm")
         return picture
 
-    def figure(self, steps: int = 4) -> Image.Image:
-        """The panels of a few steps, a row a thresholding."""
-        at = np.linspace(0, len(self.trace.times) - 1, steps).round().astype(int)
-        rows = [
-            panels.stack_pictures([self.panel(row, i) for i in at], across=True, gap=24)
-            for row in range(len(self.trace.thresholds))
-        ]
-        return panels.stack_pictures(rows, across=False, gap=16)
+    def figure(self, steps: int = 5, side: int = 104) -> Image.Image:
+        """The predicted x0 of a few steps, striped where it is out of range; a row a thresholding."""
+        at = np.linspace(0, len(self.trace.times) - 1, steps).round().astype(int).tolist()
+        left, line = 80, 40
+        sheet = Image.new("RGB", (left + steps * (side + 8), len(self.trace.thresholds) * (side + line)), "white")
+        pen = ImageDraw.Draw(sheet)
+        for row, name in enumerate(self.trace.thresholds):
+            top = row * (side + line)
+            pen.text((left - 10, top + side / 2), name, fill=panels.INK, font=panels.font(15), anchor="rm")
+            for column, step in enumerate(at):
+                pixels, stripes, _, told = self._parts(row, step)
+                x, over = left + column * (side + 8), stripes.resize((side, side), Image.Resampling.NEAREST)
+                sheet.paste(panels.enlarge(pixels, side), (x, top))
+                sheet.paste(over, (x, top), over)
+                words = f"step {step + 1}, {told[1]}\n{told[0].removesuffix(' [-1, 1]')}"
+                pen.text((x, top + side + 2), words, fill=panels.GREY, font=panels.font(13))
+        return sheet
 
     def save_gif(self, path: str | Path, seconds: float = 0.3) -> Path:
         """Write the steps of the thresholding that is looked at as an animation."""
