@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.request
@@ -19,9 +20,10 @@ from typing import Any
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Route, sync_playwright
 
 from experiments.results import ROOT, save_result
+from imagen_lite.scenes.world import COLORS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -39,6 +41,19 @@ MOVE = """async ([selector, key]) => {
     await new Promise(requestAnimationFrame);
     const picture = root.querySelector('.il-screen img');
     if (picture && picture.src !== before && picture.complete) return performance.now() - begun;
+  }
+  return null;
+}"""
+# Waits until an element is (or is no longer) seen: milliseconds since the call, by the page's own clock.
+SEEN = """async ([selector, wanted]) => {
+  const begun = performance.now();
+  const seen = () => {
+    const found = document.querySelector(selector);
+    return !!found && getComputedStyle(found).visibility !== 'hidden';
+  };
+  while (performance.now() - begun < 60000) {
+    if (seen() === wanted) return performance.now() - begun;
+    await new Promise(requestAnimationFrame);
   }
   return null;
 }"""
@@ -115,15 +130,56 @@ def voila(notebook: Path, log: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def widget_scripts(folder: Path) -> dict[str, Path] | None:
+    """What a saved page fetches from outside to bring its widgets to life, by npm; None without npm or a network."""
+    npm = shutil.which("npm")
+    wanted = {"embed-amd.js": "@jupyter-widgets/html-manager@1", "require.min.js": "requirejs@2"}
+    if npm is None:
+        return None
+    found = {}
+    for name, package in wanted.items():
+        packed = subprocess.run([npm, "pack", "--silent", package], cwd=folder, capture_output=True, text=True)
+        if packed.returncode:
+            return None
+        with tarfile.open(folder / packed.stdout.split()[-1]) as archive:
+            inside = next(m for m in archive.getnames() if m.endswith(("dist/embed-amd.js", "package/require.js")))
+            (folder / name).write_bytes(archive.extractfile(inside).read())  # pyright: ignore
+        found[name] = folder / name
+    return found
+
+
+def saved_page(notebook: Path, folder: Path) -> Path:
+    """The notebook with its outputs and its widgets as one HTML page, as nbconvert writes it."""
+    from nbconvert import HTMLExporter
+
+    text, _ = HTMLExporter().from_filename(str(notebook))
+    path = folder / f"{notebook.stem}.html"
+    path.write_text(text)
+    return path
+
+
 @contextmanager
-def page(errors: list[str] | None = None) -> Iterator[Page]:
-    """A page of the system's browser that reaches this machine alone; its console's complaints go to `errors`."""
+def page(errors: list[str] | None = None, files: dict[str, Path] | None = None) -> Iterator[Page]:
+    """A page of the system's browser that reaches this machine alone; its console's complaints go to `errors`.
+
+    `files` are given for addresses that end in their names.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=list(QUIET))
         sheet = browser.new_page(viewport={"width": 1280, "height": 1600})
         sheet.set_default_timeout(1000 * PATIENCE)
         inside = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "file:")
-        sheet.route("**/*", lambda route: route.continue_() if route.request.url.startswith(inside) else route.abort())
+
+        def answer(route: Route) -> None:
+            file = next((path for name, path in (files or {}).items() if route.request.url.endswith(name)), None)
+            if file:
+                route.fulfill(path=file, content_type="text/javascript")
+            elif route.request.url.startswith(inside):
+                route.continue_()
+            else:
+                route.abort()
+
+        sheet.route("**/*", answer)
         if errors is not None:
             sheet.on("pageerror", lambda error: errors.append(str(error)))
             sheet.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
@@ -160,6 +216,26 @@ def moves(sheet: Page, selector: str, count: int = 50) -> list[float]:
     return taken
 
 
+def live(sheet: Page, prompts: list[str]) -> dict[str, Any]:
+    """Milliseconds from Draw to the first progress and to the picture, and from Cancel to the end, for new prompts."""
+    box = sheet.locator(".il-explorer input[type=text]").first
+    began, drawn, stopped = [], [], []
+    for prompt in prompts:
+        for cancel in (True, False):  # cancelled first: what was drawn is kept, and not drawn again
+            if cancel:
+                box.fill(prompt)
+                box.press("Enter")
+            else:
+                sheet.get_by_role("button", name="Draw", exact=True).click()
+            began.append(sheet.evaluate(SEEN, [".il-explorer .widget-hprogress", True]))
+            if cancel:
+                sheet.get_by_role("button", name="Cancel").click()
+                stopped.append(sheet.evaluate(SEEN, [".il-explorer .widget-hprogress", False]))
+            else:
+                drawn.append(began[-1] + sheet.evaluate(SEEN, [".il-explorer .il-screen img", True]))
+    return {"progress": summary(began), "picture": summary(drawn), "cancel": summary(stopped)}
+
+
 def summary(taken: list[float]) -> dict[str, Any]:
     """Median and 95th percentile."""
     ranked = sorted(taken)
@@ -168,7 +244,7 @@ def summary(taken: list[float]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures the slider in JupyterLab and on the lecture page."""
+    """Measures the slider in JupyterLab, on a Voilà page, and in a saved page without a kernel."""
     result = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -177,10 +253,18 @@ def main() -> None:
             run_in_lab(sheet, address, "try.ipynb")
             sheet.wait_for_selector(".il-explorer .il-screen img")
             result["jupyterlab"] = summary(moves(sheet, ".il-explorer"))
+            live(sheet, ["a red cone"])  # loads the model
+            result["live, jupyterlab"] = live(sheet, [f"a {color} cube at night" for color in COLORS])
         with voila(folder / "try.ipynb", folder / "voila.log") as address, page() as sheet:
             sheet.goto(address)
             sheet.wait_for_selector(".il-explorer .il-screen img")
             result["voila"] = summary(moves(sheet, ".il-explorer"))
+        if scripts := widget_scripts(folder):
+            saved = saved_page(ROOT / "notebooks" / "07_classifier_free_guidance.ipynb", folder)
+            with page(files=scripts) as sheet:
+                sheet.goto(saved.as_uri())
+                sheet.wait_for_selector(".il-explorer .il-screen img")
+                result["saved page, no kernel"] = summary(moves(sheet, ".il-explorer"))
     print(json.dumps(save_result("browser", result, ROOT / "data" / "results" / "browser.json"), indent=1))
 
 
