@@ -70,7 +70,7 @@ class Recipe:
 
 
 UNET = UNetConfig()  # 6.3 M parameters, 2.2 GFLOP a call; data/weights/README.md says what else was tried
-CPU = Recipe(UNET, TrainConfig(batch=32, lr=1e-3, warmup=500, ema=0.9995), pictures=60_000, small_pictures=700_000)
+CPU = Recipe(UNET, TrainConfig(batch=32, lr=1e-3, warmup=500, ema=0.9995), pictures=60_000, small_pictures=635_000)
 GPU = Recipe(
     UNET, TrainConfig(batch=1024, lr=1.5e-3, warmup=500, ema=0.9995), pictures=400_000, small_pictures=2_000_000
 )

@@ -79,7 +79,10 @@ class GuidanceExplorer(Explorer):
             options=[f"{w:g}" + (" (off)" if w == 1 else "") for w in WEIGHTS], index=3,
             description="guidance weight w", style=wide, layout={"width": "460px"},
         )  # fmt: skip
-        self.threshold = W.ToggleButtons(options=THRESHOLDS, index=2, style={"button_width": "90px"})
+        self.threshold = W.ToggleButtons(
+            options=THRESHOLDS, index=2, style={"button_width": "90px"}, layout={"margin": "0 32px 0 0"},
+            tooltips=["x0 as it is", "x0 clipped to [-1, 1]", "x0 clipped to [-s, s] and divided by s"],
+        )  # fmt: skip
         self.overlay = W.ToggleButtons(
             options=["plain", "zebra"], style={"button_width": "70px"},
             tooltips=["the picture", "stripes where values are at an end of the range"],

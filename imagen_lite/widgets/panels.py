@@ -19,7 +19,7 @@ from imagen_lite.widgets.sweep import EDGES, Frame
 INK, GREY, FAINT, OUT, LINE = "#1a1a1a", "#767676", "#dddddd", "#d55e00", "#0072b2"  # Okabe & Ito's, colour-blind safe
 SIDE = 320  # of a picture on a screen
 STYLE = f"""<style>
-.il-frame {{ display: flex; gap: 16px; line-height: 1.5; font-size: 15px; }}
+.il-frame {{ display: flex; gap: 16px; line-height: 1.5; font-size: 15px; font-family: system-ui, sans-serif; }}
 .il-frame img {{ max-width: none; margin: 0; display: block; }}
 .il-screen {{ position: relative; flex: none; width: {SIDE}px; height: {SIDE}px; }}
 .il-screen img {{ width: {SIDE}px; height: {SIDE}px; image-rendering: pixelated; }}
