@@ -1,6 +1,6 @@
 """JupyterLab and the lecture page in a real browser: the system's Chromium, driven by Playwright, nothing outside it.
 
-python -m experiments.browser        # how long a slider takes to change the picture, into data/results/browser.json
+python -m experiments.browser        # how fast the explorers answer (data/results/browser.json), and two screenshots
 """
 
 import json
@@ -26,6 +26,7 @@ from experiments.results import ROOT, save_result
 from imagen_lite.scenes.world import COLORS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+README = ROOT / "data" / "readme"
 QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -253,12 +254,19 @@ def main() -> None:
             run_in_lab(sheet, address, "try.ipynb")
             sheet.wait_for_selector(".il-explorer .il-screen img")
             result["jupyterlab"] = summary(moves(sheet, ".il-explorer"))
+            sheet.locator(".il-explorer").screenshot(path=README / "explorer.png")
             live(sheet, ["a red cone"])  # loads the model
             result["live, jupyterlab"] = live(sheet, [f"a {color} cube at night" for color in COLORS])
         with voila(folder / "try.ipynb", folder / "voila.log") as address, page() as sheet:
             sheet.goto(address)
             sheet.wait_for_selector(".il-explorer .il-screen img")
             result["voila"] = summary(moves(sheet, ".il-explorer"))
+        with voila(ROOT / "explorer" / "lecture.ipynb", folder / "lecture.log") as address, page() as sheet:
+            sheet.goto(address)
+            sheet.get_by_role("button", name="3. ").click()
+            sheet.get_by_role("button", name="reveal", exact=True).click()
+            sheet.locator(".il-lecture .il-screen img").first.wait_for()
+            sheet.locator(".il-lecture").screenshot(path=README / "lecture.png")
         if scripts := widget_scripts(folder):
             saved = saved_page(ROOT / "notebooks" / "07_classifier_free_guidance.ipynb", folder)
             with page(files=scripts) as sheet:

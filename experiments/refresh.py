@@ -67,7 +67,19 @@ def alignment_table() -> str:
     return table(head, rows) + (
         f"\n\nw = {result['best_weight']:g}, chosen on {result['validation']['n']} validation captions; seed "
         f"{result['seed']}; 95 % bootstrap intervals; {result['hardware']}. Entropy of what captions leave open, in "
-        f"bits: {bits}."
+        f"bits: {bits}.\n\n{eyes_agree()}"
+    )
+
+
+def eyes_agree() -> str:
+    """How far the reader can be trusted on generated pictures, in a sentence."""
+    r = load_result("eyes")
+    low, high = r["interval"]
+    return (
+        f"The judge against eyes, on {r['pictures']} generated pictures labelled once, by eye, without their captions: "
+        f"the same things, colours and kinds in {r['agree']:.0%} [{low:.0%}, {high:.0%}] of pictures. It finds "
+        f"{r['of_eyes_things_read']:.0%} of the things that eyes see, and eyes see {r['of_readers_things_seen']:.0%} "
+        f"of the things that it reports: it errs mostly by seeing more than there is."
     )
 
 

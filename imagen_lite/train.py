@@ -95,7 +95,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Fold in the weights after step `step` (0 is the first)."""
+        """Fold in the weights after step `step`; near 0 what was before is forgotten fast."""
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs = [(self.shadow[name], p) for name, p in model.named_parameters()]
         torch._foreach_lerp_([s for s, _ in pairs], [p.float() for _, p in pairs], 1 - decay)
@@ -156,7 +156,7 @@ class Progress:
 
 def fit(
     model: nn.Module, loss_at: Callable[[int], Tensor], config: TrainConfig, run: Path, *,
-    max_minutes: float | None = None, milestones: tuple[int, ...] = (),
+    max_minutes: float | None = None, average_from: int = 0, milestones: tuple[int, ...] = (),
     on_milestone: Callable[[nn.Module, Ema, Progress], dict] | None = None,
 ) -> tuple[Ema, Progress]:  # fmt: skip
     """Train until `config.steps` or `max_minutes`, resuming the checkpoint in `run` if there is one.
@@ -165,6 +165,7 @@ def fit(
         model: trained in place, float32 parameters.
         loss_at: the scalar loss of a step; all its randomness must follow from the step.
         run: folder of the checkpoint (`state.safetensors`) and the log (`log.jsonl`).
+        average_from: the step at which the weight average is warmed up once more, because what is learned changes.
         milestones: counts of pictures at which `on_milestone` is called; what it returns is logged.
 
     Raises:
@@ -180,7 +181,8 @@ def fit(
     bar = tqdm(initial=progress.pictures, total=config.steps * config.batch, unit="picture", desc=run.name)
     losses: list[Tensor] = []
     while progress.step < config.steps and (max_minutes is None or time.monotonic() - start < 60 * max_minutes):
-        losses.append(_step(model, loss_at, optimizer, ema, config, progress.step))
+        losses.append(_step(model, loss_at, optimizer, config, progress.step))
+        ema.update(model, progress.step - (average_from if progress.step >= average_from else 0))
         progress.step, progress.pictures = progress.step + 1, progress.pictures + config.batch
         now = time.monotonic()
         progress.seconds, last = progress.seconds + now - last, now
@@ -203,9 +205,8 @@ def fit(
 
 
 def _step(
-    model: nn.Module, loss_at: Callable[[int], Tensor], optimizer: torch.optim.Optimizer, ema: Ema,
-    config: TrainConfig, step: int,
-) -> Tensor:  # fmt: skip
+    model: nn.Module, loss_at: Callable[[int], Tensor], optimizer: torch.optim.Optimizer, config: TrainConfig, step: int
+) -> Tensor:
     """One update; returns the detached loss."""
     for group in optimizer.param_groups:
         group["lr"] = config.lr_at(step)
@@ -220,7 +221,6 @@ def _step(
     nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    ema.update(model, step)
     return loss.detach()
 
 

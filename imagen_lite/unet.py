@@ -46,14 +46,16 @@ class UNetConfig:
     """What to build; by default our base model: levels at 32, 16 and 8 px, 6.3 M parameters, 2.2 GFLOP at 64×64.
 
     Lists go from the finest level to the coarsest, and are of one length. The paper's own shapes: F.1 (base) is
-    channels (512, 1024, 1536, 2048), 3 blocks each, attention (None, "self", "self", "self"), strides (1, 2, 2, 2),
-    "classic", skip_scale 1; F.2 (64→256) is channels (128, 256, 512, 1024), blocks (2, 4, 8, 8), attention "self"
-    in the last (F.3, 256→1024: "cross"), strides (2, 2, 2, 2), head_channels 128; all with patch 1.
+    channels (512, 1024, 1536, 2048), 3 blocks each, attention (None, "self", "self", "self") after "each", strides
+    (1, 2, 2, 2), "classic", skip_scale 1; F.2 (64→256) is channels (128, 256, 512, 1024), blocks (2, 4, 8, 8),
+    attention "self" in the last (F.3, 256→1024: "cross"), strides (2, 2, 2, 2), head_channels 128; all with patch 1.
 
     Attributes:
         channels: of each level; multiples of 16.
         blocks: residual blocks of each level, in its D-block and again in its U-block.
         attention: of each level: None, "self" (pixels and text) or "cross" (text only).
+        attention_after: the "last" residual block of a level (Figs. A.28, A.29), or "each", as in the U-Net of
+            Dhariwal & Nichol (2105.05233) that the paper's base model is (F.1).
         strides: of each level against the one above it (for the first, against the folded picture); 1 or 2.
         order: of resampling and convolutions, see this module's docstring. "classic" starts with stride 1.
         skip_scale: factor on the skips; the Efficient U-Net's 1/√2, or 1.
@@ -71,6 +73,7 @@ class UNetConfig:
     channels: tuple[int, ...] = (64, 128, 192)
     blocks: tuple[int, ...] = (2, 2, 2)
     attention: tuple[AttentionKind, ...] = (None, "self", "self")
+    attention_after: Literal["last", "each"] = "last"
     strides: tuple[int, ...] = (1, 2, 2)
     order: Order = "efficient"
     skip_scale: float = 2**-0.5
@@ -92,6 +95,7 @@ class UNetConfig:
         self._require(
             "attention", all(a in (None, "self", "cross") for a in self.attention), 'be None, "self", "cross"'
         )
+        self._require("attention_after", self.attention_after in ("last", "each"), 'be "last" or "each"')
         self._require("strides", all(s in (1, 2) for s in self.strides), "be 1 or 2 each")
         self._require("order", self.order in ("efficient", "classic"), 'be "efficient" or "classic"')
         self._require("text", self.text in ("both", "pooled", "sequence"), 'be "both", "pooled" or "sequence"')
@@ -137,20 +141,26 @@ class Block(nn.Module):
         self.enter, self.leave = enter, leave
         widths = [in_channels] + [channels] * config.blocks[level]
         self.blocks = nn.ModuleList(ResnetBlock(a, b, emb_dim) for a, b in zip(widths, widths[1:], strict=False))
-        kind = config.attention[level]
+        kind, last = config.attention[level], config.blocks[level] - 1
         text_dim = None if config.text == "pooled" else config.text_dim
         heads = channels // config.head_channels
-        self.attention = Attention(channels, heads, text_dim, pixels=kind == "self") if kind else None
+        self.attention = nn.ModuleDict(  # by the index of the residual block that it follows
+            {
+                str(i): Attention(channels, heads, text_dim, pixels=kind == "self")
+                for i in range(config.blocks[level])
+                if kind and (i == last or config.attention_after == "each")
+            }
+        )
 
     def forward(self, x: Tensor, emb: Tensor, text: TextEmbedding, skip: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (B, C_in, H, W), emb (B, E), skip (B, C, H', W') -> what leaves, and what a skip would take from here"""
         x = self.enter(x, emb) if isinstance(self.enter, ResnetBlock) else self.enter(x)
         if skip is not None:
             x = torch.cat([x, skip * self.skip_scale], dim=1)
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
             x = block(x, emb)
-        if self.attention is not None:
-            x = self.attention(x, text.tokens, text.mask)
+            if str(i) in self.attention:
+                x = self.attention[str(i)](x, text.tokens, text.mask)
         return (self.leave(x, emb) if isinstance(self.leave, ResnetBlock) else self.leave(x)), x
 
 

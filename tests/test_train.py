@@ -145,3 +145,18 @@ def test_learning_rate_warms_up_holds_and_decays():
 def test_bad_configs_are_named(fields):
     with pytest.raises(ValueError):
         TrainConfig(**fields)
+
+
+def test_the_average_can_be_warmed_up_once_more(tmp_path):
+    """When what is learned changes at step 200, an average of long memory that starts anew is there at once."""
+    reached = []
+    for average_from in (0, 200):
+        model = nn.Linear(1, 1, bias=False)
+
+        def loss_at(step, model=model):
+            return (model.weight - (0.0 if step < 200 else 5.0)).square().sum()
+
+        config = TrainConfig(batch=1, lr=1.0, warmup=1, steps=230, ema=0.9999)
+        ema, _ = fit(model, loss_at, config, tmp_path / str(average_from), average_from=average_from)
+        reached.append(float(ema.shadow["weight"]))
+    assert reached[1] > 4 and reached[0] < reached[1] - 0.5, reached

@@ -26,8 +26,9 @@ EFFICIENT = UNetConfig(
 CLASSIC = dataclasses.replace(EFFICIENT, order="classic", strides=(1, 2), skip_scale=1.0)
 PATCHED = dataclasses.replace(EFFICIENT, patch=2, strides=(1, 2))
 SUPER_RES = dataclasses.replace(EFFICIENT, low_res=True, attention=(None, "cross"))
+EACH = dataclasses.replace(CLASSIC, attention_after="each")
 KINDS = pytest.mark.parametrize(
-    "config", [EFFICIENT, CLASSIC, PATCHED, SUPER_RES], ids=["efficient", "classic", "patch", "sr"]
+    "config", [EFFICIENT, CLASSIC, EACH, PATCHED, SUPER_RES], ids=["efficient", "classic", "each", "patch", "sr"]
 )
 
 
@@ -206,9 +207,22 @@ def test_recording_changes_nothing_and_names_every_attention():
         expected = call(model)
         with record_attention(model) as records:
             torch.testing.assert_close(call(model), expected)
-    assert list(records) == ["down.0.attention", "down.1.attention", "up.0.attention", "up.1.attention"]
-    assert records["down.0.attention"][0].shape == (2, 1, 64, 5)  # cross: the text alone
-    assert records["down.1.attention"][0].shape == (2, 2, 16, 16 + 5)  # self: pixels, then text
+    names = ["down.0.attention.0", "down.1.attention.1", "up.0.attention.1", "up.1.attention.0"]
+    assert list(records) == names  # after the last of the level's blocks
+    assert records["down.0.attention.0"][0].shape == (2, 1, 64, 5)  # cross: the text alone
+    assert records["down.1.attention.1"][0].shape == (2, 2, 16, 16 + 5)  # self: pixels, then text
+
+
+def test_attention_after_each_block_can_grow_out_of_attention_after_the_last():
+    """The added ones begin with a zero output, so a trained network can be given them without forgetting."""
+    small = build(CLASSIC).eval()
+    grown = EfficientUNet(EACH).eval()
+    missing, unexpected = grown.load_state_dict(small.state_dict(), strict=False)
+    assert not unexpected and {name.rsplit(".attention.")[0] for name in missing} == {"down.1", "up.0"}
+    torch.testing.assert_close(call(grown), call(small))
+    with record_attention(grown) as records:
+        call(grown)
+    assert len(records) == 6 and all(len(calls) == 1 for calls in records.values())
 
 
 @KINDS

@@ -194,9 +194,11 @@ def run(
     def milestone(_: nn.Module, ema: Ema, progress: Progress) -> dict:
         return _milestone(ema, recipe, encoder, held, dtype, where, folder, first + progress.pictures)
 
+    whole = max(0, recipe.small_pictures - first) // recipe.train.batch  # the step at which pictures get larger
     ema, progress = fit(
-        model, loss, recipe.train, folder, max_minutes=max_minutes, milestones=MILESTONES, on_milestone=milestone
-    )
+        model, loss, recipe.train, folder, max_minutes=max_minutes, average_from=whole, milestones=MILESTONES,
+        on_milestone=milestone,
+    )  # fmt: skip
     ema.copy_to(model)
     score = validation_loss(model.eval(), encoder, held, recipe, dtype, first + progress.pictures)
     _export(model, recipe, out, begun, progress, score, where)

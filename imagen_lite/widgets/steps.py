@@ -10,7 +10,7 @@ from imagen_lite.schedule import Level
 from imagen_lite.widgets import panels
 from imagen_lite.widgets.base import Explorer
 from imagen_lite.widgets.sweep import EDGES
-from imagen_lite.widgets.trace import REACH, Trace, load_trace
+from imagen_lite.widgets.trace import Trace, load_trace
 
 SIDE = 256
 SHOWN = 12  # steps that the saturation explorer has frames of: a notebook must stay small
@@ -140,7 +140,7 @@ class SaturationExplorer(Explorer):
         pen = ImageDraw.Draw(picture)
 
         def at(value: float) -> float:
-            return float(np.interp(value, (-REACH, REACH), (height - 4, 4)))
+            return float(np.interp(value, (-2.5, 2.5), (height - 4, 4)))  # wilder values stick to the edge
 
         for fence in (-1, 1):
             pen.line((24, at(fence), width, at(fence)), fill=panels.INK)

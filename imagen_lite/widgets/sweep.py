@@ -132,7 +132,7 @@ def write_sheet(pictures: np.ndarray, path: Path, *, lossless: bool = True) -> N
     rows, columns, height, width, _ = pictures.shape
     sheet = pictures.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
     packed = io.BytesIO()
-    Image.fromarray(sheet).save(packed, "WEBP", lossless=lossless, quality=100 if lossless else 80, method=6)
+    Image.fromarray(sheet).save(packed, "WEBP", lossless=lossless, quality=100 if lossless else 95, method=6)
     write_atomic(path, packed.getvalue())
 
 
