@@ -62,8 +62,8 @@ STEPS = (
         "At every step the sampler derives the finished picture from the predicted noise. Pictures live in [-1, 1]. At "
         "w = 8 and with nothing to hold it, how much of that picture is out of range?",
         ("nothing", "a few pixels", "a large part"),
-        "<b>A large part</b>, and it feeds on itself: the next step starts from a picture that training never showed. "
-        "Stripes mark what is beyond [-1, 1]. Step through it.",
+        "<b>A large part</b>, most of all at the first step, and it feeds on itself: the next step starts from a "
+        "picture that training never showed. Stripes mark what is beyond [-1, 1]. Step through it.",
         "Not the network's output: that is noise and has no range. It is the derived x0. Follow one pixel with the two "
         "sliders below.",
     ),
@@ -98,6 +98,7 @@ class Lecture(Explorer):
         load = cascade or cache(load_cascade)
         self.explorer, self.raised = GuidanceExplorer(cascade=load), GuidanceExplorer(cascade=load)
         self.saturation, self.clipped = SaturationExplorer("trace-08"), SaturationExplorer("trace-08")
+        self.saturation.step.value = 0
         self.clipped.threshold.index = THRESHOLDS.index("static")
         self.raised.threshold.index, self.raised.weight.index = THRESHOLDS.index("dynamic"), 0
         self.explorer.weight.index = len(WEIGHTS) - 1
