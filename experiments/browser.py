@@ -20,7 +20,7 @@ from typing import Any
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Route, sync_playwright
 
 from experiments.results import ROOT, save_result
 from imagen_lite.scenes.world import COLORS
@@ -31,6 +31,7 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+OUTSIDE = ("ERR_F", "favicon", "404")  # complaints about what lies outside the page, which is closed to it here
 PATIENCE = 90  # seconds until something that never came is given up
 # Presses a key on the slider and waits for another picture to be there: milliseconds, by the page's own clock.
 MOVE = """async ([selector, key]) => {
@@ -161,7 +162,8 @@ def saved_page(notebook: Path, folder: Path) -> Path:
 
 @contextmanager
 def page(errors: list[str] | None = None, files: dict[str, Path] | None = None) -> Iterator[Page]:
-    """A page of the system's browser that reaches this machine alone; its console's complaints go to `errors`.
+    """A page of the system's browser that reaches this machine alone; its console's complaints go to `errors`, but for
+    those about what it could not reach.
 
     `files` are given for addresses that end in their names.
     """
@@ -183,11 +185,15 @@ def page(errors: list[str] | None = None, files: dict[str, Path] | None = None) 
         sheet.route("**/*", answer)
         if errors is not None:
             sheet.on("pageerror", lambda error: errors.append(str(error)))
-            sheet.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+            sheet.on("console", lambda said: errors.append(said.text) if _is_error(said) else None)
         try:
             yield sheet
         finally:
             browser.close()
+
+
+def _is_error(said: ConsoleMessage) -> bool:
+    return said.type == "error" and not any(word in said.text for word in OUTSIDE)
 
 
 def run_in_lab(sheet: Page, address: str, name: str) -> None:

@@ -17,7 +17,7 @@ from imagen_lite.layers import record_attention
 from imagen_lite.sampler import State
 from imagen_lite.text import T5TextEncoder
 from imagen_lite.widgets import panels
-from imagen_lite.widgets.base import Explorer
+from imagen_lite.widgets.base import Explorer, frames_of_two
 
 SIDE = 16  # cells a side of a map
 SHOWN = 6  # steps that the explorer shows
@@ -98,18 +98,10 @@ class AttentionMaps(Explorer):
     def __init__(self, maps: WordMaps):
         self.maps = maps
         at = np.linspace(0, len(maps.pictures) - 1, SHOWN).round().astype(int)
-        first = SHOWN // 3
         self.word = W.ToggleButtons(options=enumerate_words(maps.words), style={"button_width": "auto"})
-        self.step = W.IntSlider(first, 0, SHOWN - 1, description="step", readout=False, layout={"width": "420px"})
-        shared = {"layout": W.Layout(), "style": W.HTML().style}
-        rows = [
-            W.Stack([W.HTML(self._frame(i, k), **shared) for i in at], selected_index=first)
-            for k in range(len(maps.words))
-        ]
-        for row in rows:
-            W.jslink((self.step, "value"), (row, "selected_index"))
-        stage = W.Stack(rows, selected_index=0)
-        W.jslink((self.word, "index"), (stage, "selected_index"))
+        self.step = W.IntSlider(SHOWN // 3, 0, SHOWN - 1, description="step", readout=False, layout={"width": "420px"})
+        rows = [[self._frame(i, k) for i in at] for k in range(len(maps.words))]
+        stage = frames_of_two((self.word, "index"), (self.step, "value"), rows)
         title = W.HTML(f"<b>“{html.escape(maps.prompt)}”</b>: bright where the picture looks at the word")
         super().__init__([W.HTML(panels.STYLE), title, self.word, stage, self.step])
         self.add_class("il-attention")

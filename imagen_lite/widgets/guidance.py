@@ -16,7 +16,7 @@ from imagen_lite.sampler import State
 from imagen_lite.scenes.captions import surprise
 from imagen_lite.scenes.words import suggest, unknown_words
 from imagen_lite.widgets import panels
-from imagen_lite.widgets.base import Explorer
+from imagen_lite.widgets.base import Explorer, frames_of_two
 from imagen_lite.widgets.figures import sweep_sheet
 from imagen_lite.widgets.live import Job, Worker
 from imagen_lite.widgets.sweep import THRESHOLDS, WEIGHTS, Drawn, Frame, Sweep, load_sweep, prepared, sample_sweep
@@ -39,13 +39,9 @@ class GuidanceExplorer(Explorer):
         self._cascade, self._worker = cascade or cache(load_cascade), Worker()
         self._kept: OrderedDict[tuple[str, int, float], dict[tuple[int, int], Drawn]] = OrderedDict()
         self._controls()
-        shared = {"layout": W.Layout(), "style": W.HTML().style}  # one for all: each would be a model of its own
-        self._screens = [[W.HTML(**shared) for _ in WEIGHTS] for _ in THRESHOLDS]
-        rows = [W.Stack(row, selected_index=3) for row in self._screens]
-        for row in rows:
-            W.jslink((self.weight, "index"), (row, "selected_index"))
-        stage = W.Stack(rows, selected_index=2)
-        W.jslink((self.threshold, "index"), (stage, "selected_index"))
+        empty = [[""] * len(WEIGHTS)] * len(THRESHOLDS)
+        stage = frames_of_two((self.threshold, "index"), (self.weight, "index"), empty)
+        self._screens = [row.children for row in stage.children]
         own = f"il-explorer-{next(COUNT)}"
         hidden = W.HTML(f"<style>.{own} .il-zebra {{ display: none; }}</style>")
         zebra = W.Stack([hidden, W.HTML()], selected_index=0)  # a Stack holds only what it shows, this style too

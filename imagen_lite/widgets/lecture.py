@@ -46,7 +46,7 @@ STEPS = (
         ("always", "now and then", "never"),
         "<b>Now and then.</b> It hedges: captions leave things out and some are wrong, so a cautious model has the "
         "lower loss. Something of the colour, something of the place, often not the thing.",
-        "Show that the noise is the same in all pictures of a column. Ask what would make a model <i>insist</i>.",
+        "All four begin with the same noise. Ask what would make a model <i>insist</i>.",
     ),
     Step(
         "Raise w",

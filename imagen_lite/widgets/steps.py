@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from imagen_lite.schedule import Level
 from imagen_lite.widgets import panels
-from imagen_lite.widgets.base import Explorer
+from imagen_lite.widgets.base import Explorer, frames_of, frames_of_two
 from imagen_lite.widgets.sweep import EDGES
 from imagen_lite.widgets.trace import Trace, load_trace
 
@@ -39,10 +39,8 @@ class DenoisingScrubber(Explorer):
         ]
         self.step = W.IntSlider(last, 0, last, description="step", readout=False, layout={"width": "420px"})
         self.play = W.Play(value=last, min=0, max=last, interval=250, tooltip="draw it again")
-        shared = {"layout": W.Layout(), "style": W.HTML().style}
-        stage = W.Stack([W.HTML(self._frame(i), **shared) for i in range(last + 1)], selected_index=last)
+        stage = frames_of((self.step, "value"), [self._frame(i) for i in range(last + 1)])
         W.jslink((self.play, "value"), (self.step, "value"))
-        W.jslink((self.step, "value"), (stage, "selected_index"))
         title = W.HTML(f"<b>“{trace.prompt}”</b>")
         super().__init__([W.HTML(panels.STYLE), title, stage, W.HBox([self.step, self.play])])
         self.add_class("il-scrubber")
@@ -76,18 +74,10 @@ class SaturationExplorer(Explorer):
         self.trace = trace = load_trace(trace) if isinstance(trace, str) else trace
         height, width = trace.raw_x0.shape[2:4]
         at = np.linspace(0, len(trace.times) - 1, SHOWN).round().astype(int).tolist()
-        first = SHOWN // 4
-        self.step = W.IntSlider(first, 0, SHOWN - 1, description="step", readout=False, layout={"width": "420px"})
+        self.step = W.IntSlider(SHOWN // 4, 0, SHOWN - 1, description="step", readout=False, layout={"width": "420px"})
         self.threshold = W.ToggleButtons(options=trace.thresholds, style={"button_width": "90px"})
-        shared = {"layout": W.Layout(), "style": W.HTML().style}
-        rows = [
-            W.Stack([W.HTML(self._frame(row, i), **shared) for i in at], selected_index=first)
-            for row in range(len(trace.thresholds))
-        ]
-        for row in rows:
-            W.jslink((self.step, "value"), (row, "selected_index"))
-        stage = W.Stack(rows, selected_index=0)
-        W.jslink((self.threshold, "index"), (stage, "selected_index"))
+        rows = [[self._frame(row, i) for i in at] for row in range(len(trace.thresholds))]
+        stage = frames_of_two((self.threshold, "index"), (self.step, "value"), rows)
         wildest = np.abs(trace.raw_x0[0, -1]).max(-1).argmax()
         wide = {"description_width": "initial"}
         self.column = W.IntSlider(int(wildest % width), 0, width - 1, description="pixel: column", style=wide)
