@@ -1,5 +1,5 @@
 # make demo PROMPT="..."   a picture from a sentence
-# make test                lint, types, tests
+# make test                lint, types, tests, notebooks, the explorers in a browser
 # make lab                 the notebooks in JupyterLab
 # make explorer            the lecture page: guidance and thresholding on stage
 # make notebooks           runs the notebooks and keeps their outputs
@@ -59,11 +59,6 @@ $(BIN)/python:
 	@echo "==> making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.explorer: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "==> installing imagen_lite, torch and voila into $(VENV)"
-	@$(PIP) -e '.[explorer]'
-	@touch $@ $(VENV)/.core
-
 # The stamps are written last, so that an interrupted install is taken up again.
 $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "==> installing imagen_lite and torch into $(VENV): a minute or two and 2 GB on a fast line, more with CUDA"
@@ -73,4 +68,9 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "==> installing imagen_lite, torch and the tools of the tests into $(VENV): a minute or two and 2 GB on a fast line"
 	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.core
+
+$(VENV)/.explorer: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "==> installing imagen_lite, torch and voila into $(VENV)"
+	@$(PIP) -e '.[explorer]'
 	@touch $@ $(VENV)/.core

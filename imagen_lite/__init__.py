@@ -34,13 +34,13 @@ _MODULE_OF = {
     "noise_conditioning_augmentation": "cascade",
 }
 _SUBMODULES = ("schedule", "prediction", "guidance", "thresholding", "sampler", "weights", "t5", "text", "layers")
-_SUBMODULES += ("unet", "stage", "cascade", "scenes", "viz", "data", "train", "evaluate")
+_SUBMODULES += ("unet", "stage", "cascade", "scenes", "viz", "data", "train", "evaluate", "learn", "toys", "widgets")
 
 __all__ = ["__version__", *_MODULE_OF, *_SUBMODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
-    from imagen_lite import cascade, data, evaluate, guidance, layers, prediction, sampler, scenes, schedule  # isort: skip
-    from imagen_lite import stage, t5, text, thresholding, train, unet, viz, weights  # isort: skip
+    from imagen_lite import cascade, data, evaluate, guidance, layers, learn, prediction, sampler, scenes  # isort: skip
+    from imagen_lite import schedule, stage, t5, text, thresholding, toys, train, unet, viz, weights, widgets  # isort: skip
     from imagen_lite.cascade import Cascade, Sample, load_cascade, noise_conditioning_augmentation
     from imagen_lite.guidance import classifier_free_guidance
     from imagen_lite.schedule import CosineSchedule, LinearSchedule

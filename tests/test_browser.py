@@ -88,13 +88,23 @@ def test_thresholding_and_zebra_are_buttons(shown):
     stripes.wait_for(state="hidden")
 
 
-def test_a_pixel_is_followed(shown):
+def test_a_pixel_is_followed_by_a_click_and_by_keyboard(shown):
     sheet, _ = shown
-    path = sheet.locator(".il-saturation .widget-image").first
+    path, column = (sheet.locator(f".il-saturation {part}").first for part in (".widget-image", ".il-column input"))
     before = path.get_attribute("src")
-    sheet.locator(".il-saturation .noUi-handle").nth(1).focus()
-    sheet.keyboard.press("ArrowLeft")
-    sheet.wait_for_function("([e, before]) => e.src !== before", arg=[path.element_handle(), before])
+    sheet.locator(".il-saturation .il-pick").click(position={"x": 5 * 10 + 2, "y": 5 * 20 + 2})  # 5 px a pixel
+    changed = "([e, before]) => e.src !== before"
+    sheet.wait_for_function(changed, arg=[path.element_handle(), before])
+    assert (column.input_value(), sheet.locator(".il-saturation .il-row input").input_value()) == ("10", "20")
+    parts = (".il-screen:visible", ".il-pick i")
+    picture_at, mark = (sheet.locator(f".il-saturation {part}").bounding_box() for part in parts)
+    assert mark["x"] + mark["width"] / 2 - picture_at["x"] == pytest.approx(52.5, abs=1)
+    assert mark["y"] + mark["height"] / 2 - picture_at["y"] == pytest.approx(102.5, abs=1)
+    before = path.get_attribute("src")
+    column.focus()
+    sheet.keyboard.press("ArrowUp")
+    sheet.wait_for_function(changed, arg=[path.element_handle(), before])
+    assert column.input_value() == "11"
 
 
 def test_another_word_lights_other_places(shown):

@@ -100,7 +100,7 @@ class Lecture(Explorer):
         self.saturation, self.clipped = SaturationExplorer("trace-08"), SaturationExplorer("trace-08")
         self.saturation.step.value = 0
         self.clipped.threshold.index = THRESHOLDS.index("static")
-        self.raised.threshold.index, self.raised.weight.index = THRESHOLDS.index("dynamic"), 0
+        self.raised.threshold.index, self.raised.weight.index = THRESHOLDS.index("none"), 0
         self.explorer.weight.index = len(WEIGHTS) - 1
         shown = (_first_column(), self.raised, self.saturation, self.clipped, self.explorer)
         self.step = W.ToggleButtons(

@@ -25,6 +25,11 @@ STYLE = f"""<style>
 .il-screen img {{ width: {SIDE}px; height: {SIDE}px; image-rendering: pixelated; }}
 .il-screen .il-over {{ position: absolute; left: 0; top: 0; }}
 .il-screen .il-shade {{ image-rendering: auto; }}
+.il-picked {{ position: relative; }}
+.il-picked > .il-over {{ position: absolute; left: 0; top: 0; }}
+.il-pick {{ position: relative; width: {SIDE}px; height: {SIDE}px; cursor: crosshair; }}
+.il-pick i {{ position: absolute; width: 7px; height: 7px; margin: -6px; border: 2px solid {OUT};
+  outline: 1px solid #fff; }}
 .il-message {{ color: #b00020; }}
 </style>"""
 CUT = 0.12  # height of a histogram's bar that fills the plot; taller ones are cut
@@ -40,7 +45,7 @@ def png(picture: Image.Image) -> bytes:
 def jpeg(pixels: np.ndarray, quality: int = 88) -> bytes:
     """A picture (H, W, 3) uint8 as JPEG bytes, colours in full resolution: about 3 kB at 64 pixels a side."""
     packed = io.BytesIO()
-    Image.fromarray(pixels).save(packed, "JPEG", quality=quality, subsampling=0)
+    Image.fromarray(pixels).save(packed, "JPEG", quality=quality, subsampling=0, optimize=True)
     return packed.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Two explorers of one picture being drawn: the denoising scrubber, and the saturation explorer."""
 
+import html
 from pathlib import Path
 
 import ipywidgets as W
@@ -14,6 +15,14 @@ from imagen_lite.widgets.trace import Trace, load_trace
 
 SIDE = 256
 SHOWN = 12  # steps that the saturation explorer has frames of: a notebook must stay small
+# A click on a picture writes the pixel's place into the two boxes of its explorer, as typing there would.
+PICK = """const box = this.getBoundingClientRect(), root = this.closest('.il-saturation');
+for (const [name, share] of [['column', (event.clientX - box.left) / box.width],
+                             ['row', (event.clientY - box.top) / box.height]]) {
+  const input = root.querySelector('.il-' + name + ' input');
+  input.value = Math.floor(share * (Number(input.max) + 1));
+  input.dispatchEvent(new Event('change', {bubbles: true}));
+}"""
 INKS = (("R", "#d55e00", 3), ("G", "#009e73", 2), ("B", "#0072b2", 1))  # each with a width of its own
 
 
@@ -68,7 +77,10 @@ class DenoisingScrubber(Explorer):
 
 
 class SaturationExplorer(Explorer):
-    """Where, when and by how much the predicted x0 leaves [-1, 1], with each thresholding; and one pixel followed."""
+    """Where, when and by how much the predicted x0 leaves [-1, 1], with each thresholding.
+
+    A click on the picture, or its column and row, says which pixel is followed from step to step.
+    """
 
     def __init__(self, trace: Trace | str = "trace"):
         self.trace = trace = load_trace(trace) if isinstance(trace, str) else trace
@@ -79,17 +91,18 @@ class SaturationExplorer(Explorer):
         rows = [[self._frame(row, i) for i in at] for row in range(len(trace.thresholds))]
         stage = frames_of_two((self.threshold, "index"), (self.step, "value"), rows)
         wildest = np.abs(trace.raw_x0[0, -1]).max(-1).argmax()
-        wide = {"description_width": "initial"}
-        self.column = W.IntSlider(int(wildest % width), 0, width - 1, description="pixel: column", style=wide)
-        self.row = W.IntSlider(int(wildest // width), 0, height - 1, description="row", style=wide)
+        self.column = _box(int(wildest % width), width, "column")
+        self.row = _box(int(wildest // width), height, "row")
         self.paths = [W.Image(format="png") for _ in trace.thresholds]
+        self.pick = W.HTML().add_class("il-over")
         for control in (self.column, self.row):
             control.observe(lambda _: self._follow(), "value")
         self._follow()
         told = [W.VBox([image, W.HTML(name)]) for image, name in zip(self.paths, trace.thresholds, strict=True)]
         title = W.HTML(f"<b>“{trace.prompt}”, w = {trace.weight:g}</b>: stripes where x<sub>0</sub> is beyond [-1, 1]")
-        pixel = W.HBox([self.column, self.row])
-        super().__init__([W.HTML(panels.STYLE), title, stage, self.step, self.threshold, pixel, W.HBox(told)])
+        picked = W.VBox([stage, self.pick]).add_class("il-picked")
+        pixel = W.HBox([W.HTML("follow a pixel (click on it):"), self.column, self.row])
+        super().__init__([W.HTML(panels.STYLE), title, picked, self.step, self.threshold, pixel, W.HBox(told)])
         self.add_class("il-saturation")
 
     def _parts(self, row: int, step: int) -> tuple[np.ndarray, Image.Image, Image.Image, list[str]]:
@@ -121,6 +134,9 @@ class SaturationExplorer(Explorer):
         return panels.stack_pictures([picture, panels.stack_pictures([plot, words], across=False)], across=True, gap=16)
 
     def _follow(self) -> None:
+        height, width = self.trace.raw_x0.shape[2:4]
+        at = f"left: {100 * (self.column.value + 0.5) / width}%; top: {100 * (self.row.value + 0.5) / height}%"
+        self.pick.value = f'<div class="il-pick" onclick="{html.escape(PICK)}"><i style="{at}"></i></div>'
         for row, image in enumerate(self.paths):
             image.value = panels.png(self.path(row, self.row.value, self.column.value))
 
@@ -164,6 +180,12 @@ class SaturationExplorer(Explorer):
         """Write the steps of the thresholding that is looked at as an animation."""
         row = int(self.threshold.index or 0)
         return panels.save_animation([self.panel(row, i) for i in range(len(self.trace.times))], path, seconds)
+
+
+def _box(value: int, size: int, name: str) -> W.BoundedIntText:
+    """A number box for one coordinate of a pixel."""
+    box = W.BoundedIntText(value, 0, size - 1, description=name, layout={"width": "150px"})
+    return box.add_class(f"il-{name}")
 
 
 def _level(trace: Trace, step: int) -> str:
