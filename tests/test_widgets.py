@@ -213,7 +213,7 @@ def test_the_scrubber_and_the_saturation_explorer_tell_their_stories_without_con
     panel = np.array(explorer.panel(0, steps - 1))[:256, :256]
     out = (np.abs(trace.raw_x0[0, -1]) > 1).any(-1).repeat(4, 0).repeat(4, 1)
     plain = np.array(panels.enlarge(to_pixels(trace.raw_x0[0, -1]), 256))
-    shown = [frame.value for row in explorer.children[2].children for frame in row.children]
+    shown = [frame.value for row in explorer.children[2].children[0].children for frame in row.children]
     assert len(set(shown)) >= 3 * 12 - 2  # none and static begin alike
     assert sum(map(len, shown)) < 300_000
     assert (panel[~out] == plain[~out]).all() and (panel[out] != plain[out]).any()  # stripes there and only there
