@@ -31,17 +31,20 @@ _MODULE_OF = {
     "Sample": "cascade",
     "Stage": "stage",
     "load_cascade": "cascade",
-    "noise_conditioning_augmentation": "cascade",
+    "noise_conditioning_augmentation": "augmentation",
 }
 _SUBMODULES = ("schedule", "prediction", "guidance", "thresholding", "sampler", "weights", "t5", "text", "layers")
-_SUBMODULES += ("unet", "stage", "cascade", "scenes", "viz", "data", "train", "evaluate", "learn", "toys", "widgets")
+_SUBMODULES += ("unet", "augmentation", "inputs", "stage", "cascade", "toys", "scenes", "viz", "data", "train")
+_SUBMODULES += ("evaluate", "learn", "widgets")
 
 __all__ = ["__version__", *_MODULE_OF, *_SUBMODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
-    from imagen_lite import cascade, data, evaluate, guidance, layers, learn, prediction, sampler, scenes  # isort: skip
+    from imagen_lite import augmentation, cascade, data, evaluate, guidance, inputs, layers, learn  # isort: skip
+    from imagen_lite import prediction, sampler, scenes  # isort: skip
     from imagen_lite import schedule, stage, t5, text, thresholding, toys, train, unet, viz, weights, widgets  # isort: skip
-    from imagen_lite.cascade import Cascade, Sample, load_cascade, noise_conditioning_augmentation
+    from imagen_lite.augmentation import noise_conditioning_augmentation
+    from imagen_lite.cascade import Cascade, Sample, load_cascade
     from imagen_lite.guidance import classifier_free_guidance
     from imagen_lite.schedule import CosineSchedule, LinearSchedule
     from imagen_lite.stage import Stage

@@ -4,28 +4,27 @@ Each stage is a U-Net with its own schedule. A super-resolution stage is conditi
 which noise was added once (noise conditioning augmentation), so that it forgives what that stage got wrong.
 """
 
-import math
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from imagen_lite import sampler, weights
+from imagen_lite.augmentation import augment, check_aug_level, upsample
 from imagen_lite.guidance import Guidance, OnX0, Weight, check_weight, classifier_free_guidance, guided
+from imagen_lite.inputs import check_low_res, check_prompts, check_seeds
 from imagen_lite.sampler import Noise, State, Step, keyed_noise, time_grid
-from imagen_lite.schedule import Level, per_picture
-from imagen_lite.stage import STAGES, Stage, check_aug_level, default_device, default_dtype, load_stage
+from imagen_lite.schedule import Level
+from imagen_lite.stage import STAGES, Stage, default_device, default_dtype, load_stage
 from imagen_lite.text import TextEmbedding, TextEncoder, load_text_encoder
 from imagen_lite.thresholding import Threshold, named_threshold
 
-LONGEST_PROMPT = 2000  # characters; what is longer was pasted by mistake
+AT_ONCE = 16 * 256**2  # pixels that go through a U-Net together: 1024-px pictures one by one, whatever the batch
 
 T = TypeVar("T")
 PerStage = T | Mapping[int, T] | None  # one value for all stages, or {resolution: value}; None: the stage's own
@@ -86,6 +85,7 @@ class Cascade:
         seed: int | Sequence[int] = 0,
         resolution: int | None = None,
         aug_level: PerStage[float] = None,
+        low_res: Tensor | None = None,
         guidance: Guidance | OnX0 = classifier_free_guidance,
         method: PerStage[str | Step] = None,
         callback: Callback | None = None,
@@ -102,6 +102,9 @@ class Cascade:
             threshold: "none", "static", "dynamic" (with `percentile` in (0, 1]), or your own x0 -> x0.
             seed: picture i uses seed + i; or a list of seeds. The same seed draws the same picture in any batch.
             resolution: None is the largest stage there is.
+            aug_level: how much noise is added to a stage's low-res picture, in [0, 1]; 0 is none.
+            low_res: pictures (B, 3, S, S) in [-1, 1] to begin with, a render or a photo, instead of drawing them;
+                S is a stage's size, and the stages above it run.
             guidance: your own (eps_cond, eps_uncond, weight) -> eps, or `OnX0` of one that combines pictures.
             method: "ddpm", "ddim", "dpmpp_2m", or a step function of `sampler`.
             callback: called as callback(resolution, state) with every `sampler.State`.
@@ -111,17 +114,18 @@ class Cascade:
             ValueError: a prompt or a value that cannot be drawn, in one sentence.
         """
         prompts = check_prompts(prompts)
-        seeds = _check_seeds(seed, len(prompts))
+        seeds = check_seeds(seed, len(prompts))
         settings = (guidance_weight, threshold, steps, aug_level, method)
-        plans = [self._plan(size, *settings, percentile=percentile) for size in self._sizes(resolution)]
+        side = None if low_res is None else check_low_res(low_res, len(prompts))
+        plans = [self._plan(size, *settings, percentile=percentile) for size in self._sizes(resolution, side)]
         text = self.text_encoder(prompts).to(self.device)
         stages: dict[int, Tensor] = {}
-        images: Tensor | None = None
+        images = None if low_res is None else low_res.to(self.device, torch.float32)
         with tqdm(total=sum(len(p.levels) - 1 for p in plans), disable=not progress, unit="step") as bar:
-            for index, plan in enumerate(plans):
+            for plan in plans:
                 size = plan.stage.resolution
                 bar.set_description(f"{size}×{size}")
-                for state in self._run(plan, text, images, seeds, index, guidance):
+                for state in self._run(plan, text, images, seeds, guidance):
                     bar.update()
                     if callback:
                         callback(size, state)
@@ -135,18 +139,27 @@ class Cascade:
         dtype = str(self.dtype).removeprefix("torch.")
         return f"{', '.join(names)} ({count:.1f} M parameters) and {self.text_encoder.name} on {self.device}, {dtype}"
 
-    def _sizes(self, resolution: int | None) -> list[int]:
-        """The stages to run, smallest first."""
-        if resolution is None or resolution in self.stages:
-            return [size for size in self.stages if resolution is None or size <= resolution]
+    def _sizes(self, resolution: int | None, side: int | None) -> list[int]:
+        """The stages to run, smallest first; `side` is the size of the pictures to begin with, if there are any."""
         there = " or ".join(map(str, self.stages))
-        if resolution in STAGES:
+        if resolution is not None and resolution not in self.stages:
+            if resolution not in STAGES:
+                raise ValueError(f"resolution must be {there}, the stages that are there, not {resolution!r}")
             recipe = STAGES[resolution]
             raise ValueError(
                 f"there is no {resolution}-pixel stage ({recipe}) here; train it with `imagen-lite train {recipe}`, "
                 f"or ask for a resolution of {there}"
             )
-        raise ValueError(f"resolution must be {there}, the stages that are there, not {resolution!r}")
+        sizes = [size for size in self.stages if resolution is None or size <= resolution]
+        if side is None:
+            return sizes
+        above = [size for size in sorted({*self.stages, *STAGES}) if size > side]  # the next must be there
+        if side not in {*self.stages, *STAGES} or not above or above[0] not in sizes:
+            raise ValueError(
+                f"low_res is {side}×{side}, but it must have the size of the stage below one that is to run "
+                f"({' or '.join(map(str, sizes))}); resize it"
+            )
+        return [size for size in sizes if size > side]
 
     def _plan(
         self, size: int, weight: Any, threshold: Any, steps: Any, aug_level: Any, method: Any, *, percentile: float
@@ -183,50 +196,30 @@ class Cascade:
         text: TextEmbedding,
         images: Tensor | None,
         seeds: list[int],
-        index: int,
         guidance: Guidance | OnX0,
     ):
         """The states of one stage; `images` are those of the stage before."""
         size, count = plan.stage.resolution, len(seeds)
+        index = list(self.stages).index(size)
         low_res = level = None
         if images is not None:
             eps = keyed_noise(seeds, images.shape, self.device, stream=2 * index + 1)()
             level = torch.full((count,), plan.aug_level, device=self.device)
             # Once, at its own resolution, and before the loop: both halves of guidance and all steps see the same.
-            low_res = upsample(_augment(images, level, eps), size)
+            low_res = upsample(augment(images, level, eps), size)
 
-        def unet(*inputs: Any) -> Tensor:
+        def unet(x_t: Tensor, t: Tensor, *conditions: Any) -> Tensor:
+            inputs = (x_t, plan.stage.schedule.angle(t), *conditions)
+            few = max(1, AT_ONCE // size**2)
+            parts = [[None if v is None else v[i : i + few] for v in inputs] for i in range(0, len(x_t), few)]
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                return plan.stage.unet(*inputs)
+                return torch.cat([plan.stage.unet(*part) for part in parts])
 
         predict_eps = guided(
             unet, text, plan.weight, kind=plan.stage.kind, guidance=guidance, low_res=low_res, aug_level=level
         )
         noise: Noise = keyed_noise(seeds, (count, 3, size, size), self.device, stream=2 * index)
         return sampler.sample(predict_eps, noise, plan.levels, threshold=plan.threshold, step=plan.step)
-
-
-def noise_conditioning_augmentation(
-    low_res: Tensor, aug_level: Tensor | float, generator: torch.Generator | None = None
-) -> Tensor:
-    """alpha low_res + sigma eps, with alpha = cos(pi/2 a) and sigma = sin(pi/2 a): variance-preserving (§2.4).
-
-    Args:
-        low_res: (B, 3, h, w), at its own resolution, before upsampling.
-        aug_level: a in [0, 1], one number or one for each picture (B,). It is not sigma: a = 0.25 is sigma = 0.38.
-        generator: of the noise; on the CPU, whatever the pictures' device.
-
-    Raises:
-        ValueError: a level outside [0, 1].
-    """
-    check_aug_level(aug_level)
-    eps = torch.randn(low_res.shape, generator=generator).to(low_res)
-    return _augment(low_res, aug_level, eps)
-
-
-def upsample(low_res: Tensor, size: int) -> Tensor:
-    """The low-res picture at the stage's size, as the U-Net takes it: (B, 3, size, size)."""
-    return F.interpolate(low_res, (size, size), mode="bilinear", align_corners=False)
 
 
 def load_cascade(
@@ -258,38 +251,3 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     """(B, 3, H, W) in [-1, 1] as PIL images; what lies outside is clipped."""
     pixels = ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
     return [Image.fromarray(picture) for picture in pixels.permute(0, 2, 3, 1).contiguous().numpy()]
-
-
-def check_prompts(prompts: str | Sequence[str]) -> list[str]:
-    """The prompts as a list; raises ValueError for what is no English prompt, naming it and saying how to mend it."""
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not prompts:
-        raise ValueError("there are no prompts; pass at least one, such as 'a red cone on the grass'")
-    for prompt in prompts:
-        if not isinstance(prompt, str):
-            raise ValueError(f"a prompt must be a string, not {prompt!r}")
-        letters = [c for c in prompt if c.isalpha()]
-        if not letters:
-            raise ValueError(f"the prompt {prompt!r} has no words; say what to draw, such as 'a red cone on the grass'")
-        if len(prompt) > LONGEST_PROMPT:
-            raise ValueError(
-                f"the prompt has {len(prompt):,} characters ({prompt[:40]!r}…); say it in {LONGEST_PROMPT:,} at most, "
-                f"a sentence is enough"
-            )
-        if sum("LATIN" in unicodedata.name(c, "") for c in letters) < len(letters) / 2:
-            raise ValueError(f"the prompt {prompt[:40]!r} is not in English, the only language read here; translate it")
-    return prompts
-
-
-def _check_seeds(seed: int | Sequence[int], count: int) -> list[int]:
-    seeds = [seed + i for i in range(count)] if isinstance(seed, int) else [int(s) for s in seed]
-    if len(seeds) != count:
-        raise ValueError(f"{len(seeds)} seeds were given for {count} prompts; give one number, or one for each prompt")
-    if bad := [s for s in seeds if not 0 <= s < 2**32]:
-        raise ValueError(f"a seed must be from 0 to {2**32 - 1}, not {bad[0]}")
-    return seeds
-
-
-def _augment(low_res: Tensor, aug_level: Tensor | float, eps: Tensor) -> Tensor:
-    angle = torch.as_tensor(aug_level, dtype=low_res.dtype, device=low_res.device) * (math.pi / 2)
-    return per_picture(angle.cos(), low_res) * low_res + per_picture(angle.sin(), low_res) * eps

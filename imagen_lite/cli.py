@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from imagen_lite.cascade import Cascade
 
-RECIPES = {"t5-lite-base": "t5_lite", "reader": "reader", "base64": "base64"}  # name -> module of imagen_lite.recipes
+RECIPES = {  # name -> module of imagen_lite.recipes
+    "t5-lite-base": "t5_lite", "reader": "reader", "base64": "base64", "sr256": "sr256", "sr1024": "sr1024",
+}  # fmt: skip
 
 app = typer.Typer(
     help="Imagen (arXiv 2205.11487) in small: draws what you type, in a world of wooden toys, and shows how.",
@@ -100,7 +102,7 @@ def train(
         raise ValueError(f"--max-minutes must be above 0, not {max_minutes:g}")
     module = importlib.import_module(f"imagen_lite.recipes.{RECIPES[recipe]}")
     if doctor and not hasattr(module, "doctor"):
-        raise ValueError(f"there is no doctor for {recipe!r}; it has one for base64")
+        raise ValueError(f"there is no doctor for {recipe!r}; the stages (base64, sr256, sr1024) have one")
     if doctor:
         return module.doctor(device)
     module.run(max_minutes=max_minutes, device=device, fresh=fresh)
@@ -200,7 +202,7 @@ def _prompts(prompts: list[str], surprise: bool, seed: int | None) -> list[str]:
     if not prompts and not surprise:
         raise ValueError('say what to draw, such as "a red cone on the grass", or ask for --surprise')
     if not surprise:
-        from imagen_lite.cascade import check_prompts
+        from imagen_lite.inputs import check_prompts
 
         return check_prompts(prompts)
     from imagen_lite.scenes.captions import surprise as make_up

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from imagen_lite.scenes.world import SPLITS, WORLD_VERSION, sample_scene
+from imagen_lite.scenes.world import SPLITS, WORLD_VERSION, Scene, sample_scene
 from imagen_lite.weights import write_atomic
 
 SHARD = 1000
@@ -66,7 +66,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def pool(
-    count: int, *, split: str = "train", size: int = 64, combinations: str = "training",
+    count: int, *, split: str = "train", size: int = 64, window: int | None = None, combinations: str = "training",
     device: str | None = None, progress: bool = True,
 ) -> Pool:  # fmt: skip
     """The first `count` pictures of a split (rounded up to whole shards), rendering the shards that are missing.
@@ -75,6 +75,7 @@ def pool(
         count: how many pictures, at most the split's seeds.
         split: "train", "val" or "test".
         size: pixels a side.
+        window: keep only a square of so many pixels of each picture, its place (`window_of`) the same at every size.
         combinations: as in `sample_scene`; generative models train on "training" alone.
         device: "cuda" renders there; otherwise every CPU core renders shards of its own.
 
@@ -86,9 +87,10 @@ def pool(
     first, shards = SPLITS[split].start, -(-count // SHARD)
     if not 0 < shards * SHARD <= len(SPLITS[split]):
         raise ValueError(f"the {split} split has {len(SPLITS[split]):,} seeds; asked for {count:,} pictures")
-    folder = cache_folder() / "pictures" / f"{WORLD_VERSION}-{size}-{combinations}-{split}"
+    name = f"{size}" if window is None else f"{size}w{window}"
+    folder = cache_folder() / "pictures" / f"{WORLD_VERSION}-{name}-{combinations}-{split}"
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(folder, k, first + k * SHARD, size, combinations, device) for k in range(shards)]
+    jobs = [(folder, k, first + k * SHARD, size, window, combinations, device) for k in range(shards)]
     missing = [job for job in jobs if not (folder / f"{job[1]:05d}.npy").exists()]
     _render_shards(missing, device, progress)
     texts = [json.loads((folder / f"{k:05d}.json").read_text()) for k in range(shards)]
@@ -119,16 +121,36 @@ def _render_shard(job: tuple) -> None:
     """Render one shard; the picture file appears last and whole, so its presence means the shard is complete."""
     from imagen_lite.scenes.renderer import render
 
-    folder, k, first, size, combinations, device = job
+    folder, k, first, size, window, combinations, device = job
     scenes = [sample_scene(seed, combinations=combinations) for seed in range(first, first + SHARD)]
-    pictures = np.concatenate(
-        [to_uint8(render(scenes[i : i + 100], size, device=device)).cpu().numpy() for i in range(0, SHARD, 100)]
-    )
+    if window is None:
+        parts = [render(scenes[i : i + 100], size, device=device) for i in range(0, SHARD, 100)]
+    else:
+        parts = [render([s], size, window=window_of(s, size, window), device=device) for s in scenes]
+    pictures = np.concatenate([to_uint8(part).cpu().numpy() for part in parts])
     written = json.dumps(dict(zip(("captions", "mirrored"), caption_lists(scenes), strict=True)))
     array = io.BytesIO()
     np.save(array, pictures)
     write_atomic(folder / f"{k:05d}.json", written)
     write_atomic(folder / f"{k:05d}.npy", array.getvalue())
+
+
+def window_of(scene: Scene, size: int, side: int) -> tuple[int, int, int, int]:
+    """The square part of a `size`-pixel picture that training sees: (top, left, side, side).
+
+    Half of the windows look at a thing, half anywhere. The place follows from the scene and from side / size alone,
+    on a grid of size / 64 pixels, so that a picture four times as large has its window at the same place.
+    """
+    from imagen_lite.scenes.reader import box_of
+
+    rng = random.Random(f"window {scene.seed}")
+    x, y = rng.random(), rng.random()  # the window's centre, as shares of the picture
+    if scene.things and rng.random() < 0.5:
+        middle_x, middle_y, width, height = box_of(scene, rng.randrange(len(scene.things)))
+        x, y = middle_x + (x - 0.5) * width, middle_y + (y - 0.5) * height
+    last = 64 - 64 * side // size
+    left, top = (min(max(round(64 * (v - side / size / 2)), 0), last) * size // 64 for v in (x, y))
+    return top, left, side, side
 
 
 def caption_lists(scenes: list) -> tuple[list[list[str]], list[list[str]]]:

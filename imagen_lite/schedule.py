@@ -54,6 +54,13 @@ class Schedule(ABC):
     def t(self, log_snr: Tensor | float) -> Tensor:
         """The time at which `log_snr` is reached; beyond the schedule's range, the nearest end."""
 
+    def angle(self, t: Tensor) -> Tensor:
+        """2/pi arctan(sigma/alpha), in [0, 1]: the time that a U-Net is told, so that it knows how much noise there is.
+
+        For the cosine schedule that is t itself; a model of another schedule has its noise at other times.
+        """
+        return (-self.log_snr(t) / 2).exp().atan() * (2 / math.pi)
+
     def alpha(self, t: Tensor | float) -> Tensor:
         """What is left of the picture at t."""
         return torch.sigmoid(self.log_snr(t)).sqrt()
@@ -100,6 +107,10 @@ class CosineSchedule(Schedule):
             raise ValueError(f"lambda_min must be below lambda_max, both within [-20, 20], not {got}")
         if not -20 <= self.shift <= 20:
             raise ValueError(f"shift is added to the log-SNR and must be within [-20, 20], not {self.shift}")
+
+    def angle(self, t: Tensor) -> Tensor:
+        """t: what the angle keeps off 0 and π/2 is left out."""
+        return t
 
     @property
     def _gaps(self) -> tuple[float, float]:

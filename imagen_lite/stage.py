@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from imagen_lite import sampler, weights
+from imagen_lite.augmentation import check_aug_level
 from imagen_lite.guidance import check_weight
 from imagen_lite.prediction import Kind, check_kind
 from imagen_lite.schedule import CosineSchedule, LinearSchedule
@@ -108,9 +108,3 @@ def default_dtype(device: torch.device) -> torch.dtype:
         if any(getattr(torch.cpu, name, lambda: False)() for name in native):
             return torch.bfloat16
     return torch.float32
-
-
-def check_aug_level(aug_level: Tensor | float) -> None:
-    """Raises ValueError for an augmentation level outside [0, 1]."""
-    if not bool(((levels := torch.as_tensor(aug_level)) >= 0).all() and (levels <= 1).all()):
-        raise ValueError(f"aug_level must be within [0, 1] (its sigma is sin(pi/2 aug_level)), not {aug_level}")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import imagen_lite as il
 from imagen_lite import cascade as cascade_module
 from imagen_lite import weights
-from imagen_lite.cascade import Cascade, load_cascade, noise_conditioning_augmentation, to_pil, upsample
+from imagen_lite.augmentation import noise_conditioning_augmentation, upsample
+from imagen_lite.cascade import Cascade, load_cascade, to_pil
 from imagen_lite.stage import Sampling, Stage, default_device, default_dtype, load_stage
 from imagen_lite.text import TextEmbedding
 from imagen_lite.unet import EfficientUNet, UNetConfig
@@ -115,6 +116,30 @@ def test_low_res_is_augmented_once_and_alike_for_both_halves(both, monkeypatch):
     assert rest.std() == pytest.approx(upsample(torch.randn(64, 3, 16, 16), 32).std().item(), rel=0.1)
 
 
+def test_a_picture_of_ones_own_is_where_the_cascade_begins(both, monkeypatch):
+    drawn = both.sample(PROMPTS, seed=3)
+    small = record(both.stages[16], monkeypatch)
+    given = both.sample(PROMPTS, seed=3, low_res=drawn.stages[16])
+    assert not small and list(given.stages) == [32]
+    assert torch.equal(given.images, drawn.images)  # the same noise, whoever drew the picture before
+
+
+def test_large_pictures_go_through_the_network_a_few_at_a_time(both, monkeypatch):
+    whole = both.sample(PROMPTS, seed=3).images
+    calls = record(both.stages[32], monkeypatch)
+    monkeypatch.setattr(cascade_module, "AT_ONCE", 3 * 32**2)
+    few = both.sample(PROMPTS, seed=3).images
+    assert [len(call[0]) for call in calls] == [3, 3, 2] * 4
+    assert (few - whole).abs().max() <= 1e-4
+
+
+def test_a_network_is_told_the_angle_of_its_noise_whatever_the_schedule(both, monkeypatch):
+    calls, seen = record(both.stages[32], monkeypatch), []
+    both.sample(PROMPTS, callback=lambda size, state: seen.append(state.t) if size == 32 else None)
+    for call, level in zip(calls, seen, strict=True):
+        assert float(call[1][0]) == pytest.approx(math.atan2(level.sigma, level.alpha) * 2 / math.pi, abs=1e-5)
+
+
 def test_guidance_off_costs_half(base, monkeypatch):
     calls = record(base.stages[16], monkeypatch)
     base.sample(PROMPTS, guidance_weight=1.0)
@@ -203,6 +228,15 @@ def test_augmentation_refuses_levels_out_of_range(level):
         ({"steps": 0}, "steps must be a whole number of at least 1, not 0"),
         ({"seed": -1}, "a seed must be from 0.*-1"),
         ({"seed": [1, 2]}, "2 seeds were given for 1 prompts"),
+        ({"low_res": torch.zeros(1, 3, 16, 16)}, "low_res is 16×16, but .* below one that is to run"),
+        ({"low_res": torch.zeros(1, 3, 20, 20)}, "low_res is 20×20"),
+        ({"low_res": torch.zeros(1, 3, 64, 32)}, "square"),
+        ({"low_res": torch.zeros(1, 1, 64, 64)}, "three colours"),
+        ({"low_res": torch.zeros(2, 3, 64, 64)}, "2 pictures in low_res for 1 prompts"),
+        ({"low_res": torch.full((1, 3, 64, 64), 255.0)}, r"within \[-1, 1\], not from 255 to 255"),
+        ({"low_res": torch.full((1, 3, 64, 64), torch.nan)}, "within"),
+        ({"low_res": torch.zeros(1, 3, 64, 64, dtype=torch.uint8)}, "float tensor.*uint8"),
+        ({"low_res": [[0.0]]}, "float tensor.*list"),
         ({"aug_level": 2.0}, "aug_level must be within"),
         ({"method": "euler"}, "method must be ddpm, ddim, dpmpp_2m.*'euler'"),
         ({"resolution": 128}, "resolution must be 16, the stages that are there, not 128"),

@@ -6,6 +6,7 @@ imagen-lite train base64 --doctor
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imagen_lite.data import Pool
@@ -25,6 +26,22 @@ def check_pictures(images: Tensor) -> str:
     if spread < 0.05:
         raise ValueError(f"the pictures are nearly the same (deviation {spread:.3f}): check how the data is read")
     return f"pictures span [{low:.2f}, {high:.2f}] and differ (deviation {spread:.2f})"
+
+
+def check_pairs(images: Tensor, low_res: Tensor) -> str:
+    """Images (B, 3, H, W), averaged over 4×4 pixels, must be the low-res ones; returns what was found.
+
+    Raises:
+        ValueError: they differ, so the pairs do not belong together (another crop, flip or scene).
+    """
+    difference = float((F.avg_pool2d(images, 4) - low_res).square().mean().sqrt())
+    apart = float((F.avg_pool2d(images, 4) - low_res.roll(1, 0)).square().mean().sqrt())
+    if not difference < 0.1 or not difference < 0.5 * apart:
+        raise ValueError(
+            f"pictures and low-res pictures differ by {difference:.2f} (of other pairs by {apart:.2f}): they are not "
+            "of the same scenes and crops; check how the pairs are made"
+        )
+    return f"low-res pictures are the pictures made small, to {difference:.3f} (of other pairs {apart:.2f})"
 
 
 def check_captions(pool: Pool, encoder: T5TextEncoder, length: int, count: int = 2000) -> str:

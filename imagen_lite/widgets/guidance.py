@@ -11,7 +11,8 @@ from pathlib import Path
 import ipywidgets as W
 from PIL import Image
 
-from imagen_lite.cascade import Cascade, check_prompts, load_cascade
+from imagen_lite.cascade import Cascade, load_cascade
+from imagen_lite.inputs import check_prompts
 from imagen_lite.sampler import State
 from imagen_lite.scenes.captions import surprise
 from imagen_lite.scenes.words import suggest, unknown_words
