@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RECIPES = {  # name -> module of imagen_lite.recipes
     "t5-lite-base": "t5_lite", "reader": "reader", "base64": "base64", "sr256": "sr256", "sr1024": "sr1024",
+    "detail": "detail",
 }  # fmt: skip
 
 app = typer.Typer(
