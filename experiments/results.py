@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,21 @@ from imagen_lite import weights
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = weights.DATA / "results"
-WEIGHTS = ("t5-lite-base", "reader", "base64")
+BASE = ("t5-lite-base", "reader", "base64")  # what a 64-px picture is drawn and read by
 
 
-def weights_in_use() -> dict[str, str]:
-    """The sha256 of each shipped model, by its name."""
-    return {name: weights.load_manifest(weights.DATA / "weights" / name)["sha256"] for name in WEIGHTS}
+def weights_in_use(models: Sequence[str] = BASE) -> dict[str, str]:
+    """The sha256 of shipped models, by their names."""
+    return {name: weights.load_manifest(weights.DATA / "weights" / name)["sha256"] for name in models}
 
 
-def save_result(name: str, result: dict[str, Any], path: Path | None = None) -> dict[str, Any]:
+def save_result(
+    name: str, result: dict[str, Any], path: Path | None = None, models: Sequence[str] = BASE
+) -> dict[str, Any]:
     """Writes a result with the weights and the hardware it was made on; returns all that."""
     gpu = torch.cuda.is_available()
     hardware = torch.cuda.get_device_name() if gpu else f"{os.cpu_count()} CPU cores"
-    result = result | {"hardware": hardware, "weights": weights_in_use()}
+    result = result | {"hardware": hardware, "weights": weights_in_use(models)}
     weights.write_atomic(path or RESULTS / f"{name}.json", json.dumps(result, indent=1) + "\n")
     return result
 

@@ -1,0 +1,194 @@
+"""What super-resolution adds, judged: Fréchet distance, consistency, colour, sharpness, detail from the caption alone.
+
+python -m experiments.superres 256 -n 2000      # or 1024; needs the stages up to it
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from experiments.results import save_result
+from imagen_lite import data
+from imagen_lite.cascade import Cascade, load_cascade
+from imagen_lite.data import to_images, to_uint8
+from imagen_lite.evaluate import alignment
+from imagen_lite.evaluate.alignment_report import CATEGORIES, cases, interval
+from imagen_lite.evaluate.fidelity import (
+    color_shift,
+    consistency,
+    frechet_distance,
+    random_features,
+    reader_features,
+    spectrum,
+)
+from imagen_lite.scenes.detail import read_details
+from imagen_lite.scenes.reader import box_of, read
+from imagen_lite.scenes.renderer import render
+from imagen_lite.scenes.world import SPLITS, Scene, sample_scene
+from imagen_lite.stage import STAGES
+
+FEATURES: dict[str, Callable[[Tensor], Tensor]] = {"reader": reader_features, "random": random_features}
+WINDOW = {256: None, 1024: 256}  # what is compared of each picture
+Draw = Callable[[Tensor, list[str], list[int]], Tensor]  # low-res pictures, captions, seeds -> pictures
+
+
+def lanczos(low_res: Tensor, size: int) -> Tensor:
+    """Pillow's Lanczos, (B, 3, size, size)."""
+    large = [Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS) for p in to_uint8(low_res).numpy()]
+    return to_images(torch.from_numpy(np.stack([np.asarray(picture) for picture in large])))
+
+
+def bicubic(low_res: Tensor, size: int) -> Tensor:
+    """torch's bicubic, (B, 3, size, size)."""
+    return F.interpolate(low_res, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
+def drawer(cascade: Cascade, resolution: int, aug_level: float | None = None, weight: float | None = None) -> Draw:
+    """The cascade's own way from low-res pictures, by the stage of this resolution, whatever their size."""
+    stage = cascade.stages[resolution]
+
+    def draw(low_res: Tensor, captions: list[str], seeds: list[int]) -> Tensor:
+        side = 4 * low_res.shape[-1]
+        alone = Cascade(cascade.text_encoder, {side: dataclasses.replace(stage, resolution=side)}, cascade.dtype)
+        return alone.sample(captions, low_res=low_res, seed=seeds, aug_level=aug_level, guidance_weight=weight).images
+
+    return draw
+
+
+def pairs(resolution: int, n: int, batch: int = 8) -> Iterator[tuple[Tensor, Tensor, list[str], list[int]]]:
+    """Real pictures of the test split, the same a quarter as large, captions and seeds, a batch at a time."""
+    window = WINDOW[resolution]
+    real = data.pool(n, split="test", size=resolution, window=window)
+    small = data.pool(n, split="test", size=resolution // 4, window=window and window // 4)
+    for i in range(0, n, batch):
+        rows = range(i, min(i + batch, n))
+        images, low_res = (
+            to_images(torch.from_numpy(np.stack([pool.picture(k) for k in rows]))) for pool in (real, small)
+        )
+        yield images, low_res, [real.captions[k][0] for k in rows], list(rows)
+
+
+def from_renders(draw: Draw, resolution: int, n: int) -> dict:
+    """Pictures drawn from real low-res ones against the real large ones, and against interpolation."""
+    ways = ("real", "drawn", "bicubic", "lanczos")
+    found: dict[tuple[str, str], list[Tensor]] = {(way, name): [] for way in ways for name in FEATURES}
+    power: dict[str, list[Tensor]] = {way: [] for way in ways}
+    shifts = []
+    for real, low_res, captions, seeds in tqdm(pairs(resolution, n), total=-(-n // 8), desc="from renders"):
+        size = real.shape[-1]
+        drawn = draw(low_res, captions, seeds)
+        shifts.append(color_shift(drawn, low_res))
+        for way, images in zip(ways, (real, drawn, bicubic(low_res, size), lanczos(low_res, size)), strict=True):
+            power[way].append(spectrum(images))
+            for name, features in FEATURES.items():
+                found[way, name].append(features(images))
+    tables = {key: torch.cat(parts) for key, parts in found.items()}
+    distance = {
+        name: {way: round(frechet_distance(tables[way, name], tables["real", name]), 5) for way in ways[1:]}
+        for name in FEATURES
+    }
+    mean_power = {way: torch.stack(parts).mean(0) for way, parts in power.items()}
+    sharp = {way: round(float((mean_power[way] / mean_power["real"])[16:].mean()), 3) for way in ways[1:]}
+    shift = torch.cat(shifts)[:100].mean(0).abs()
+    return {
+        "n": n, "frechet": distance,
+        "ratio": {name: round(d["drawn"] / d["bicubic"], 4) for name, d in distance.items()},
+        "power_of_fine_detail": sharp, "color_shift": [round(float(v), 4) for v in shift],
+    }  # fmt: skip
+
+
+def consistent(cascade: Cascade, resolution: int, n: int) -> dict:
+    """PSNR of what is drawn, made small again, against what it was drawn from; no augmentation, w = 1."""
+    draw = drawer(cascade, resolution, aug_level=0.0, weight=1.0)
+    psnr = torch.cat([consistency(draw(low, texts, seeds), low) for _, low, texts, seeds in pairs(resolution, n)])
+    ends = interval(psnr.numpy())
+    return {"n": n, "psnr_db": round(float(psnr.mean()), 2), "interval": ends, "least": round(float(psnr.min()), 2)}
+
+
+def after_each_stage(cascade: Cascade, n: int, batch: int = 8) -> dict:
+    """Alignment of pictures drawn from text alone, as each of their stages shows it; paired differences to 64 px."""
+    names = list(CATEGORIES)[:3]
+    captions = [case.caption for name in names for case in cases(name, "test", -(-n // len(names)))][:n]
+    right: dict[int, list[bool]] = {size: [] for size in cascade.stages}
+    for i in tqdm(range(0, n, batch), desc="after each stage"):
+        part = captions[i : i + batch]
+        for size, images in cascade.sample(part, seed=i).stages.items():
+            right[size] += [verdict.aligned for verdict in alignment(images, part)]
+    table = {size: np.array(found, float) for size, found in right.items()}
+    first = table[min(table)]
+    rows = {size: {"aligned": round(v.mean(), 4), "against 64": round((v - first).mean(), 4),
+                   "interval": interval(v - first)} for size, v in table.items()}  # fmt: skip
+    return {"n": n, "rows": rows}
+
+
+def bearing(detail: str, n: int) -> list[tuple[Scene, str]]:
+    """`n` test scenes of one thing with a pattern, or a letter, and a caption that tells it."""
+    found, seeds = [], iter(SPLITS["test"])
+    while len(found) < n:
+        scene = sample_scene(next(seeds), count=1)
+        thing = scene.things[0]
+        if detail == "letter" and thing.letter:
+            found.append((scene, f"a {thing.color} cube with the letter {thing.letter} on it"))
+        elif detail == "pattern" and thing.pattern != "plain":
+            found.append((scene, f"a {thing.pattern} {thing.color} {thing.kind}"))
+    return found
+
+
+def by_caption_alone(cascade: Cascade, detail: str, n: int, weight: float, batch: int = 8) -> dict:
+    """Patterns or letters that are not read at 64 px: how often right at 256 px with the caption, and without."""
+    draw, null = drawer(cascade, 256, weight=weight), drawer(cascade, 256, weight=0.0)
+    right: dict[str, list[bool]] = {"with": [], "without": []}
+    chosen = bearing(detail, 3 * n)
+    for i in tqdm(range(0, len(chosen), batch), desc=detail):
+        low_res = render([scene for scene, _ in chosen[i : i + batch]], 64)
+        rows = [
+            k for k, ((scene, _), seen) in enumerate(zip(chosen[i : i + batch], read(low_res), strict=True))
+            if detail == "letter" or not seen or seen[0].pattern != scene.things[0].pattern
+        ]  # fmt: skip
+        if not rows or len(right["with"]) >= n:
+            continue
+        scenes, captions = zip(*(chosen[i + k] for k in rows), strict=True)
+        for way, one in (("with", draw), ("without", null)):
+            drawn = one(low_res[rows], list(captions), [i + k for k in rows])
+            words = read_details(drawn, [box_of(scene, 0) for scene in scenes])
+            right[way] += [w[detail] == getattr(s.things[0], detail) for w, s in zip(words, scenes, strict=True)]
+    table = {way: np.array(found[:n], float) for way, found in right.items()}
+    gain = table["with"] - table["without"]
+    return {"n": len(gain)} | {way: round(v.mean(), 4) for way, v in table.items()} | {
+        "gain": round(gain.mean(), 4), "interval": interval(gain)
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Judge a super-resolution stage.")
+    parser.add_argument("resolution", type=int, choices=list(WINDOW))
+    parser.add_argument("-n", type=int, default=2000, help="pictures for the Fréchet distance")
+    options = parser.parse_args(arguments)
+    cascade, n = load_cascade(), options.n
+    result = {
+        "from_renders": from_renders(drawer(cascade, options.resolution), options.resolution, n),
+        "consistency": consistent(cascade, options.resolution, max(16, n // 20)),
+        "stages": after_each_stage(cascade, max(8, n // 10)),
+    }
+    if options.resolution == 256:
+        weight = cascade.stages[256].sampling.guidance_weight
+        result |= {d: by_caption_alone(cascade, d, max(16, n // 10), weight) for d in ("pattern", "letter")}
+    used = [
+        "t5-lite-base",
+        "reader",
+        "detail",
+        *(STAGES[size] for size in cascade.stages if size <= options.resolution),
+    ]
+    save_result(f"sr{options.resolution}", result, models=used)
+
+
+if __name__ == "__main__":
+    main()
