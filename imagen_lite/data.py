@@ -103,10 +103,10 @@ def pool(
 
 
 def _render_shards(jobs: list[tuple], device: str | None, progress: bool) -> None:
-    """Render shards, one after another on a GPU, one per core at a time on a CPU."""
+    """Render shards, one after another on a GPU (or if there is but one), one per core at a time on a CPU."""
     bar = tqdm(total=len(jobs) * SHARD, desc="rendering", unit="picture", disable=not (progress and jobs))
     with bar:
-        if device == "cuda" or not jobs:
+        if device == "cuda" or len(jobs) < 2:
             for job in jobs:
                 _render_shard(job)
                 bar.update(SHARD)

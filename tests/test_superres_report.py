@@ -1,0 +1,80 @@
+"""The judge of super-resolution: what a perfect stage and plain interpolation would score."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from experiments import superres
+from imagen_lite import data
+from imagen_lite.data import Pool, to_uint8
+from imagen_lite.scenes.parse import parse
+from imagen_lite.scenes.renderer import render
+from imagen_lite.scenes.world import sample_scene
+
+N = 12
+
+
+@pytest.fixture(scope="module")
+def real():
+    return render([sample_scene(seed) for seed in range(N)], 64)
+
+
+@pytest.fixture
+def judged(real, monkeypatch):
+    """`from_renders` on twelve pictures of 64 px and their 16-px averages, with features of three numbers."""
+    pictures = {256: real, 64: F.avg_pool2d(real, 4)}
+    texts = [["a thing"] * data.CAPTIONS] * N
+
+    def pool(count, *, split, size, window):
+        assert split == "test" and window is None
+        return Pool([to_uint8(pictures[size]).numpy()], texts, [[]] * N, list(range(N)))
+
+    monkeypatch.setattr(data, "pool", pool)
+    monkeypatch.setattr(superres, "FEATURES", {"spread": lambda x: x.diff(dim=3).std((2, 3))})
+    return lambda draw: superres.from_renders(draw, 256, N)
+
+
+def test_a_perfect_stage_is_at_no_distance(judged, real):
+    result = judged(lambda low_res, captions, seeds: real[seeds])
+    assert result["frechet"]["spread"]["drawn"] < 1e-4 < result["frechet"]["spread"]["bicubic"]
+    assert result["ratio"]["spread"] < 0.01
+    assert result["power_of_fine_detail"]["drawn"] == pytest.approx(1, abs=0.02)
+    assert max(result["color_shift"]) < 0.005
+
+
+def test_interpolation_scores_as_itself_and_a_tint_is_seen(judged):
+    result = judged(lambda low_res, captions, seeds: superres.bicubic(low_res, 64))
+    assert result["ratio"]["spread"] == pytest.approx(1, abs=1e-6)
+    assert result["power_of_fine_detail"]["drawn"] < 0.3
+    tint = torch.tensor([0.1, 0, 0]).view(3, 1, 1)
+    assert judged(lambda low, *_: superres.bicubic(low, 64) + tint)["color_shift"][0] == pytest.approx(0.1, abs=0.01)
+
+
+def test_both_interpolations_keep_what_they_enlarge(real):
+    low_res = F.avg_pool2d(real, 4)
+    for enlarge in (superres.bicubic, superres.lanczos):
+        large = enlarge(low_res, 64)
+        assert large.shape == real.shape
+        assert (F.avg_pool2d(large, 4) - low_res).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("detail", ["pattern", "letter"])
+def test_captions_of_details_tell_them(detail):
+    for scene, caption in superres.bearing(detail, 20):
+        thing, told = scene.things[0], parse(caption).things
+        assert len(scene.things) == len(told) == 1
+        assert (told[0].color, told[0].kind) == (thing.color, thing.kind)
+        assert getattr(told[0], detail) == getattr(thing, detail) not in ("", "plain")
+
+
+def test_a_pair_of_the_test_split_belongs_together(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGEN_LITE_CACHE", str(tmp_path))
+    monkeypatch.setattr(data, "SHARD", 2)
+    monkeypatch.setattr(superres, "WINDOW", {128: 32})
+    (real, low_res, captions, seeds), *more = superres.pairs(128, 2)
+    assert not more and seeds == [0, 1] and all(isinstance(text, str) for text in captions)
+    assert real.shape == (2, 3, 32, 32) and low_res.shape == (2, 3, 8, 8)
+    difference = (F.avg_pool2d(real, 4) - low_res).abs().mean((1, 2, 3))
+    assert (difference < (F.avg_pool2d(real, 4) - low_res.flip(0)).abs().mean((1, 2, 3))).all()
+    assert np.isfinite(difference.numpy()).all()
