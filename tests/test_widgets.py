@@ -230,6 +230,7 @@ def test_word_maps_are_shares_of_attention_and_do_not_change_the_picture(cascade
     explorer = AttentionMaps(maps)
     assert explorer.word.options == ("a", "red", "cone", "next", "to", "a²", "red²", "cube")
     assert Image.open(explorer.save_png(tmp_path / "words.png")).width == 8 * 134 - 6
+    assert Image.open(explorer.save_gif(tmp_path / "words.gif")).n_frames == len(maps.pictures)
 
 
 def test_tokens_belong_to_the_word_they_are_a_piece_of():

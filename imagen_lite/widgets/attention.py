@@ -3,6 +3,7 @@
 import html
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import ipywidgets as W
 import numpy as np
@@ -133,6 +134,11 @@ class AttentionMaps(Explorer):
             ImageDraw.Draw(title).text((64, 20), word, fill=panels.INK, font=panels.font(15), anchor="ms")
             columns.append(panels.stack_pictures([title, *(self.overlay(i, k, 128) for i in at)], across=False, gap=4))
         return panels.stack_pictures(columns, across=True, gap=6)
+
+    def save_gif(self, path: str | Path, seconds: float = 0.3) -> Path:
+        """Write where the picture looks at the word that is chosen, step by step, as an animation."""
+        word = int(self.word.index or 0)
+        return panels.save_animation([self.overlay(i, word) for i in range(len(self.maps.pictures))], path, seconds)
 
 
 def enumerate_words(words: tuple[str, ...]) -> list[str]:
