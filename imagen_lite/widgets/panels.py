@@ -23,6 +23,7 @@ STYLE = f"""<style>
 .il-frame img {{ max-width: none; margin: 0; display: block; }}
 .il-screen {{ position: relative; flex: none; width: {SIDE}px; height: {SIDE}px; }}
 .il-screen img {{ width: {SIDE}px; height: {SIDE}px; image-rendering: pixelated; }}
+.il-screen .il-smooth {{ image-rendering: auto; }}
 .il-screen .il-over {{ position: absolute; left: 0; top: 0; }}
 .il-screen .il-shade {{ image-rendering: auto; }}
 .il-picked {{ position: relative; }}
@@ -44,8 +45,8 @@ def png(picture: Image.Image) -> bytes:
 
 def jpeg(pixels: np.ndarray, quality: int = 88) -> bytes:
     """A picture (H, W, 3) uint8 as JPEG bytes, colours in full resolution: about 3 kB at 64 pixels a side."""
-    packed = io.BytesIO()
-    Image.fromarray(pixels).save(packed, "JPEG", quality=quality, subsampling=0, optimize=True)
+    packed, small = io.BytesIO(), pixels.size < 2**15  # Pillow cannot optimise a large noisy picture
+    Image.fromarray(pixels).save(packed, "JPEG", quality=quality, subsampling=0, optimize=small)
     return packed.getvalue()
 
 
