@@ -10,10 +10,12 @@ from imagen_lite import viz, weights
 from imagen_lite.cascade import load_cascade
 from imagen_lite.widgets.figures import sweep_sheet
 from imagen_lite.widgets.panels import enlarge, stack_pictures
+from imagen_lite.widgets.steps import DenoisingScrubber
 from imagen_lite.widgets.sweep import FOLDER, THRESHOLDS, sample_sweep, save_sweep
 from imagen_lite.widgets.trace import sample_trace, save_trace
 
 SIGNATURE = weights.DATA / "readme" / "signature.png"
+STEPS = weights.DATA / "readme" / "steps.png"  # one picture being drawn: notebook 03's first picture
 ROW = weights.DATA / "readme" / "guidance.png"  # its last row alone: notebook 07's first picture
 PROMPTS = {  # category -> (prompt, seed); the first of all is the signature picture
     "one thing": (
@@ -36,6 +38,7 @@ def main() -> None:
     cascade, names = load_cascade(), {}
     for name, (prompt, seed, weight, thresholds) in TRACES.items():
         save_trace(sample_trace(cascade, prompt, seed, weight, thresholds), name)
+    viz.save(DenoisingScrubber("trace-00").figure(), STEPS)
     listed = [(category, prompt, seed) for category, rows in PROMPTS.items() for prompt, seed in rows]
     for index, (category, prompt, seed) in enumerate(listed):
         sweep, name = sample_sweep(cascade, prompt, seed), f"{index:02d}"

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imagen_lite.schedule import Level
 
@@ -75,3 +75,29 @@ def two_arms(count: int = 24) -> tuple[Mixture, Mixture]:
 
     one, other = along(0.0), along(math.pi)
     return Mixture(one, stds, even), Mixture(torch.cat([one, other]), stds.repeat(2), even.repeat(2))
+
+
+def best_guess(x_t: Tensor, data: Tensor, alpha: float, sigma: float) -> Tensor:
+    """E[x0 | x_t] if x0 is one of the pictures in `data`, all as likely: what a perfect network would say.
+
+    x_t (1, ...), data (N, ...) -> (1, ...), the average of `data` weighted by exp(-‖x_t - alpha x0‖² / (2 sigma²)).
+    """
+    distance = (x_t - alpha * data).square().flatten(1).sum(1)  # (N,)
+    weights = (-distance / (2 * sigma**2)).softmax(0)
+    return (weights.view(-1, *[1] * (data.dim() - 1)) * data).sum(0, keepdim=True)
+
+
+class PointModel(nn.Module):
+    """A small network that predicts the noise in points of the plane: four layers, and t as sines and cosines."""
+
+    def __init__(self, width: int = 128):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 + 16, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2),
+        )  # fmt: skip
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """x_t (B, 2), t (B,) in [0, 1] -> eps (B, 2)"""
+        angles = t[:, None] * torch.pi * torch.arange(1, 9)
+        return self.layers(torch.cat([x_t, angles.sin(), angles.cos()], 1))

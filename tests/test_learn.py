@@ -25,7 +25,53 @@ def undivided(x0):
     return x0.clamp(-s, s)
 
 
+def lam(t):
+    return -2 * torch.tan(torch.pi * t / 2).log()
+
+
+def plain_average(x_t, data, alpha, sigma):
+    return data.mean(0, keepdim=True)
+
+
+def nearest(x_t, data, alpha, sigma):
+    return data[(x_t - alpha * data).square().flatten(1).sum(1).argmin()][None]
+
+
+def unscaled(x_t, data, alpha, sigma):
+    weights = (-(x_t - data).square().flatten(1).sum(1) / (2 * sigma**2)).softmax(0)
+    return (weights.view(-1, 1, 1, 1) * data).sum(0, keepdim=True)
+
+
 WRONG = {
+    "add noise": [
+        (lambda x0, eps, alpha, sigma: x0 + sigma * eps, "without alpha"),
+        (lambda x0, eps, alpha, sigma: alpha**2 * x0 + sigma**2 * eps, "leave out the squares"),
+        (lambda x0, eps, alpha, sigma: alpha * eps + sigma * x0, "must stay as it is"),
+        (lambda x0, eps, alpha, sigma: (alpha * x0 + sigma * eps).clamp(-1, 1), "must stay as it is"),
+        (lambda x0, eps, alpha, sigma: alpha * x0 + sigma**2 * eps, "neither"),
+        (lambda x0, eps, alpha, sigma: alpha * x0.mean() + sigma * eps.mean(), "shape"),
+    ],
+    "log-SNR": [
+        (lambda t: -lam(t), "turned round"),
+        (lambda t: lam(t) / 2, "half of it"),
+        (lambda t: lam(t).exp(), "logarithm"),
+        (lambda t: 1 - t, "must be 0"),
+        (lambda t: 10 - 20 * t, "t = 1/2 alone"),
+        (lambda t: lam(t).mean(), "one number for each"),
+    ],
+    "eps to x0": [
+        (lambda eps, x_t, alpha, sigma: x_t - sigma * eps, "divide"),
+        (lambda eps, x_t, alpha, sigma: x_t - eps, "only sigma times"),
+        (lambda eps, x_t, alpha, sigma: (x_t - alpha * eps) / sigma, "not undone"),
+        (lambda eps, x_t, alpha, sigma: ((x_t - sigma * eps) / alpha).clamp(-2, 2), "must come out as it is"),
+    ],
+    "best guess": [
+        (plain_average, "plain average"),
+        (unscaled, "not the softmax"),
+        (nearest, "not the softmax"),
+        (lambda x_t, data, alpha, sigma: data, "one picture"),
+        (lambda x_t, data, alpha, sigma: data[:1], "the picture itself"),
+    ],
     "guidance": [
         (lambda c, u, w: (1 + w) * c - w * u, "Ho & Salimans"),
         (lambda c, u, w: c + w * (u - c), "swapped"),
@@ -93,4 +139,4 @@ def test_an_answer_that_stops_is_told_so():
 
 def test_the_oscillating_weight_is_what_a_sampler_of_sixteen_even_steps_sees():
     levels = time_grid(16, CosineSchedule())[:-1]
-    assert [learn.oscillating_weight(level) for level in levels] == [15] * 4 + [1, 15] * 6
+    assert [learn.EXERCISES["oscillating guidance"].solution(level) for level in levels] == [15] * 4 + [1, 15] * 6

@@ -9,7 +9,7 @@ from imagen_lite.prediction import to_x0
 from imagen_lite.sampler import ddim_step, final, keyed_noise, sample, time_grid
 from imagen_lite.schedule import CosineSchedule
 from imagen_lite.thresholding import no_threshold
-from imagen_lite.toys import Mixture
+from imagen_lite.toys import Mixture, best_guess
 
 SCHEDULE = CosineSchedule(-10.0, 10.0)
 THREE = Mixture(
@@ -65,3 +65,22 @@ def test_what_is_no_mixture_is_refused():
         Mixture(torch.zeros(3, 2), torch.ones(2), torch.ones(3))
     with pytest.raises(ValueError, match="above 0"):
         Mixture(torch.zeros(1, 2), torch.zeros(1), torch.ones(1))
+
+
+def test_the_best_guess_is_the_average_of_what_it_may_have_been():
+    """By weighing pictures with the density of the noise that each would need; and at both ends."""
+    data = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x_t = 0.6 * data[2:3] + 0.8 * torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1)).double()
+    density = torch.distributions.Normal(0.6 * data, 0.8).log_prob(x_t).sum((1, 2, 3)).exp()
+    expected = (density.view(-1, 1, 1, 1) * data).sum(0) / density.sum()
+    torch.testing.assert_close(best_guess(x_t, data, 0.6, 0.8)[0], expected)
+    torch.testing.assert_close(best_guess(data[4:5], data, 1.0, 1e-3), data[4:5])
+    torch.testing.assert_close(best_guess(x_t, data, 1e-6, 1.0)[0], data.mean(0), atol=1e-4, rtol=0)
+
+
+def test_the_best_guess_of_points_is_that_of_a_mixture_of_them():
+    points = torch.randn(5, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    sharp = Mixture(points, torch.full((5,), 1e-4, dtype=torch.float64), torch.ones(5, dtype=torch.float64))
+    level, x_t = SCHEDULE.at(0.5), torch.tensor([[0.3, -0.2]], dtype=torch.float64)
+    x0 = to_x0(sharp.eps(x_t, level), x_t, level.alpha, level.sigma, "eps")
+    torch.testing.assert_close(best_guess(x_t, points, level.alpha, level.sigma), x0, atol=1e-6, rtol=0)

@@ -1,0 +1,29 @@
+"""What an exercise is, and how numbers are compared in its properties."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Answer = Callable[..., Any]
+Property = tuple[Callable[[Answer], bool], str]  # does it hold, and what is likely wrong where it does not
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: the properties that a right answer has, the telling ones first, and a right answer."""
+
+    title: str
+    properties: tuple[Property, ...]
+    solution: Answer
+    sample: tuple[Any, ...]  # arguments of one call, by which a stub is known
+
+
+def same(a: Any, b: Tensor | float) -> bool:
+    return torch.allclose(torch.as_tensor(a, dtype=torch.float32), torch.as_tensor(b, dtype=torch.float32), atol=1e-5)
+
+
+def pictures(scale: float, seed: int = 0, count: int = 2) -> Tensor:
+    return scale * torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,105 @@
+"""The exercises of notebooks 07 and 08: guidance and thresholding."""
+
+import torch
+
+from imagen_lite.guidance import classifier_free_guidance
+from imagen_lite.learn.exercise import Exercise, pictures, same
+from imagen_lite.schedule import CosineSchedule, Level
+from imagen_lite.thresholding import dynamic_threshold, static_threshold
+
+
+def oscillating_weight(level: Level, high: float = 15.0, low: float = 1.0, steps: int = 16, first: int = 4) -> float:
+    """`high` for the `first` of `steps` even steps from t = 1, then `low` and `high` in turn (Imagen Video §2.6.2).
+
+    (Imagen Video writes w for our w - 1.)
+    """
+    index = round((1 - level.t) * steps)
+    return high if index < first or (index - first) % 2 else low
+
+
+def _at(index: int, steps: int = 16) -> Level:
+    return CosineSchedule().at(1 - index / steps)
+
+
+COND, UNCOND = pictures(1.0, 1), pictures(1.0, 2)
+LOUD, CALM = pictures(1.0, 3), pictures(0.2, 4)
+
+EXERCISES: dict[str, Exercise] = {
+    "guidance": Exercise(
+        "Classifier-free guidance",
+        (
+            (lambda f: f(COND, UNCOND, 3.0).shape == COND.shape, "the answer must have the shape of eps_cond"),
+            (
+                lambda f: not same(f(COND, UNCOND, 1.0), 2 * COND - UNCOND),
+                "w = 1 goes beyond eps_cond: this is Ho & Salimans' w, one less than the paper's, in which 1 is off",
+            ),
+            (
+                lambda f: not same(f(COND, UNCOND, 3.0), 3 * UNCOND - 2 * COND),
+                "the two are swapped: it moves away from the text. Start at eps_uncond and go towards eps_cond",
+            ),
+            (lambda f: same(f(COND, UNCOND, 1.0), COND), "w = 1 must give eps_cond itself: guidance off"),
+            (lambda f: same(f(COND, UNCOND, 0.0), UNCOND), "w = 0 must give eps_uncond itself: the text ignored"),
+            (
+                lambda f: same(f(COND, UNCOND, 8.0), UNCOND + 8 * (COND - UNCOND)),
+                "right at w = 0 and w = 1, but not a straight line between and beyond: nothing may be clipped here",
+            ),
+        ),
+        classifier_free_guidance,
+        (COND, UNCOND, 3.0),
+    ),
+    "oscillating guidance": Exercise(
+        "Oscillating guidance",
+        (
+            (lambda f: all(f(_at(i)) == 15 for i in range(4)), "the first four steps, t = 1 to 0.81, need w = 15"),
+            (
+                lambda f: {f(_at(i)) for i in range(4, 16)} == {1, 15},
+                "after the first four steps w must be 1 or 15, and each of them now and then",
+            ),
+            (
+                lambda f: all(f(_at(i)) != f(_at(i + 1)) for i in range(4, 15)),
+                "after the first four steps w must change at every step; t falls by 1/16 from step to step",
+            ),
+            (lambda f: f(_at(4)) == 1, "the first change is to w = 1, at step 4 (counted from 0)"),
+        ),
+        oscillating_weight,
+        (_at(0),),
+    ),
+    "static threshold": Exercise(
+        "Static thresholding",
+        (
+            (lambda f: same(f(CALM), CALM), "a picture within [-1, 1] must stay as it is: clipping is not scaling"),
+            (lambda f: float(f(LOUD).abs().max()) <= 1, "values beyond [-1, 1] are left"),
+            (lambda f: float(f(LOUD).min()) < 0, "pictures live in [-1, 1], not in [0, 1]"),
+            (lambda f: same(f(LOUD), LOUD.clamp(-1, 1)), "what lies within [-1, 1] must not move"),
+        ),
+        static_threshold,
+        (LOUD,),
+    ),
+    "dynamic threshold": Exercise(
+        "Dynamic thresholding",
+        (
+            (
+                lambda f: same(f(CALM), CALM),
+                "a picture within [-1, 1] was changed: s must never be below 1, or dim pictures are stretched",
+            ),
+            (
+                lambda f: not same(f(LOUD), LOUD.clamp(-1, 1)),
+                "this is static clipping: s may be above 1 (and `sample_max_value=1` would undo it)",
+            ),
+            (
+                lambda f: float(f(3 * LOUD).abs().max()) <= 1 + 1e-5,
+                "values beyond [-1, 1] are left: after clipping to [-s, s], divide by s",
+            ),
+            (
+                lambda f: same(f(torch.cat([LOUD, 5 * LOUD]))[:2], f(LOUD)),
+                "one picture changes another: the percentile is each picture's own, not the batch's",
+            ),
+            (
+                lambda f: same(f(2 * LOUD), dynamic_threshold(2 * LOUD)),
+                "the shape is right, s is not: the 0.995 quantile of |x0|, over all channels and pixels of a picture",
+            ),
+        ),
+        dynamic_threshold,
+        (LOUD,),
+    ),
+}  # fmt: skip
