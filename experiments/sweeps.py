@@ -19,7 +19,7 @@ STEPS = weights.DATA / "readme" / "steps.png"  # one picture being drawn: notebo
 ROW = weights.DATA / "readme" / "guidance.png"  # its last row alone: notebook 07's first picture
 PROMPTS = {  # category -> (prompt, seed); the first of all is the signature picture
     "one thing": (
-        ("a shiny yellow duck on the grass", 0), ("a red cone on a wooden table", 0), ("a blue house at sunset", 0),
+        ("a pink mushroom on the grass", 0), ("a red cone on a wooden table", 0), ("a white snowman at night", 0),
     ),
     "two things": (("a red cone next to a blue cube", 0), ("a green tree and a white snowman", 0)),
     "a relation": (("a purple sphere to the left of a yellow cube", 0), ("a snowman on top of a red rocket", 0)),
@@ -28,8 +28,8 @@ PROMPTS = {  # category -> (prompt, seed); the first of all is the signature pic
     "outside this world": (("a horse", 0),),
 }  # fmt: skip
 TRACES = {  # name -> (prompt, seed, weight, thresholdings)
-    "trace-00": ("a yellow duck on the sand", 0, 5.0, ("dynamic",)),
-    "trace-08": ("a shiny yellow duck on the grass", 0, 8.0, THRESHOLDS),
+    "trace-00": ("a green tree on a wooden table", 0, 5.0, ("dynamic",)),
+    "trace-08": ("a pink mushroom on the grass", 0, 8.0, THRESHOLDS),
 }
 
 

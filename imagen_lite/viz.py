@@ -60,6 +60,14 @@ def save(picture: Image.Image, path: str | Path) -> Path:
     return path
 
 
+def _small(picture: Image.Image) -> tuple[str, bytes]:
+    """The picture as JPEG; or as PNG of 128 colours where that is much smaller, as it is with stripes and letters."""
+    jpeg, png = io.BytesIO(), io.BytesIO()
+    picture.save(jpeg, "JPEG", quality=74, optimize=True)
+    picture.quantize(128).save(png, "PNG", optimize=True)
+    return ("png", png.getvalue()) if png.tell() < 0.7 * jpeg.tell() else ("jpeg", jpeg.getvalue())
+
+
 def show(picture: "Tensor | Image.Image | Figure", alt: str, columns: int | None = None, scale: int = 2) -> "Shown":
     """A picture as a notebook's output: small enough to commit, and with words for those who do not see it.
 
@@ -71,11 +79,13 @@ def show(picture: "Tensor | Image.Image | Figure", alt: str, columns: int | None
     from IPython.display import Image as Shown
 
     packed = io.BytesIO()
-    if isinstance(picture, (Tensor, Image.Image)):
-        sheet = grid(picture, columns, gap=1) if isinstance(picture, Tensor) else picture
-        quality, across = (84, sheet.width * scale) if isinstance(picture, Tensor) else (74, sheet.width)
-        sheet.convert("RGB").save(packed, "JPEG", quality=quality, optimize=True)
-        return Shown(packed.getvalue(), format="jpeg", alt=alt, width=across)
+    if isinstance(picture, Tensor):
+        sheet = grid(picture, columns, gap=1)
+        sheet.save(packed, "JPEG", quality=84, optimize=True)
+        return Shown(packed.getvalue(), format="jpeg", alt=alt, width=sheet.width * scale)
+    if isinstance(picture, Image.Image):
+        form, data = _small(picture.convert("RGB"))
+        return Shown(data, format=form, alt=alt, width=picture.width)
     from matplotlib import pyplot
 
     picture.savefig(packed, format="png", dpi=140, bbox_inches="tight")

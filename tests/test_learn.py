@@ -5,7 +5,8 @@ import torch
 
 from imagen_lite import learn
 from imagen_lite.guidance import classifier_free_guidance
-from imagen_lite.sampler import time_grid
+from imagen_lite.learn import sampling
+from imagen_lite.sampler import ddim_step, ddpm_step, dpmpp_2m_step, time_grid
 from imagen_lite.schedule import CosineSchedule
 from imagen_lite.thresholding import dynamic_threshold
 
@@ -65,6 +66,31 @@ WRONG = {
         (lambda eps, x_t, alpha, sigma: (x_t - alpha * eps) / sigma, "not undone"),
         (lambda eps, x_t, alpha, sigma: ((x_t - sigma * eps) / alpha).clamp(-2, 2), "must come out as it is"),
     ],
+    "DDIM step": [
+        (lambda x, x0, t, s: s.alpha * x0 + t.sigma * (x - t.alpha * x0) / t.sigma, "no less noisy"),
+        (lambda x, x0, t, s: x, "x_t again"),
+        (lambda x, x0, t, s: s.alpha * x0 + s.sigma * sampling.EPS, "derive it again"),
+        (lambda x, x0, t, s: s.alpha * x0 + s.sigma * x, "just these two"),
+        (lambda x, x0, t, s: x0.mean(), "shape"),
+    ],
+    "DDPM step": [
+        (lambda x, x0, t, s, noise: ddpm_step(x, x0, t, s, lambda: torch.zeros_like(x)), "nothing random"),
+        (lambda x, x0, t, s, noise: s.alpha * x0 + s.sigma * noise(), "all of the noise"),
+        (lambda x, x0, t, s, noise: ddpm_step(x, x0, t, s, noise, gamma=1.0), "coming back"),
+        (lambda x, x0, t, s, noise: ddpm_step(x, x0, t, s, lambda: sampling._posterior(t, s) ** 0.5 * noise()), "root"),
+        (lambda x, x0, t, s, noise: ddpm_step(0 * x, x0, t, s, noise), "the mean is not"),
+        (lambda x, x0, t, s, noise: ddpm_step(x, x0, t, s, lambda: 0.5 * noise()), "variance is not"),
+    ],
+    "2M step": [
+        (lambda x, x0, t, s, noise, last: ddim_step(x, x0, t, s), "not used"),
+        (lambda x, x0, t, s, noise, last: ddim_step(x, x0, t, s) if last is None else sampling._full(x, x0, t, s, last),
+         "half as far"),
+        (lambda x, x0, t, s, noise, last: dpmpp_2m_step(x, x0 if last is None else last[0], t, s, None,
+         None if last is None else (x0, last[1])), "swapped"),
+        (lambda x, x0, t, s, noise, last: ddim_step(x, x0 if last is None else x0 + (x0 - last[0]) / 2, t, s),
+         "log-SNR"),
+        (lambda x, x0, t, s, noise, last: x if last is None else dpmpp_2m_step(x, x0, t, s, None, last), "be DDIM"),
+    ],
     "best guess": [
         (plain_average, "plain average"),
         (unscaled, "not the softmax"),
@@ -100,7 +126,7 @@ WRONG = {
         (batch_quantile, "not the batch's"),
         (lambda x0: dynamic_threshold(x0, 0.9), "s is not"),
     ],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", learn.EXERCISES)

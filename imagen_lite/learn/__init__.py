@@ -10,12 +10,12 @@ An unsolved exercise, a stub that returns None, breaks nothing.
 import inspect
 import textwrap
 
-from imagen_lite.learn import diffusion, guidance
+from imagen_lite.learn import diffusion, guidance, sampling
 from imagen_lite.learn.exercise import Answer, Exercise
 
 __all__ = ["EXERCISES", "check", "solution", "take"]
 
-EXERCISES: dict[str, Exercise] = {**diffusion.EXERCISES, **guidance.EXERCISES}
+EXERCISES: dict[str, Exercise] = {**diffusion.EXERCISES, **sampling.EXERCISES, **guidance.EXERCISES}
 
 
 def check(name: str, answer: Answer) -> str:

@@ -64,8 +64,8 @@ STEPS = (
         ("nothing", "a few pixels", "a large part"),
         "<b>A large part</b>, most of all at the first step, and it feeds on itself: the next step starts from a "
         "picture that training never showed. Stripes mark what is beyond [-1, 1]. Step through it.",
-        "Not the network's output: that is noise and has no range. It is the derived x0. Follow one pixel with the two "
-        "sliders below.",
+        "Not the network's output: that is noise and has no range. It is the derived x0. Click on a pixel to follow "
+        "it.",
     ),
     Step(
         "Static thresholding clips",

@@ -158,7 +158,7 @@ class SaturationExplorer(Explorer):
             pen.text((width - 10, at(values[-1])), name, fill=ink, font=panels.font(12), anchor="lm")
         return picture
 
-    def figure(self, steps: int = 5, side: int = 104) -> Image.Image:
+    def figure(self, steps: int = 5, side: int = 128) -> Image.Image:
         """The predicted x0 of a few steps, striped where it is out of range; a row a thresholding."""
         at = np.linspace(0, len(self.trace.times) - 1, steps).round().astype(int).tolist()
         left, line = 80, 40
