@@ -96,6 +96,7 @@ def test_a_pixel_is_followed_by_a_click_and_by_keyboard(shown):
     changed = "([e, before]) => e.src !== before"
     sheet.wait_for_function(changed, arg=[path.element_handle(), before])
     assert (column.input_value(), sheet.locator(".il-saturation .il-row input").input_value()) == ("10", "20")
+    sheet.locator(f".il-saturation .il-pick i[style*='top: {100 * 20.5 / 64}%']").wait_for()  # column, then row
     parts = (".il-screen:visible", ".il-pick i")
     picture_at, mark = (sheet.locator(f".il-saturation {part}").bounding_box() for part in parts)
     assert mark["x"] + mark["width"] / 2 - picture_at["x"] == pytest.approx(52.5, abs=1)
