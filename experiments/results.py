@@ -1,15 +1,13 @@
 """Result files (data/results/NAME.json) that name the weights they were made from, and their place in the texts."""
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from imagen_lite import weights
+from imagen_lite.stage import default_device, hardware_name
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = weights.DATA / "results"
@@ -25,9 +23,7 @@ def save_result(
     name: str, result: dict[str, Any], path: Path | None = None, models: Sequence[str] = BASE
 ) -> dict[str, Any]:
     """Writes a result with the weights and the hardware it was made on; returns all that."""
-    gpu = torch.cuda.is_available()
-    hardware = torch.cuda.get_device_name() if gpu else f"{os.cpu_count()} CPU cores"
-    result = result | {"hardware": hardware, "weights": weights_in_use(models)}
+    result = result | {"hardware": hardware_name(default_device()), "weights": weights_in_use(models)}
     weights.write_atomic(path or RESULTS / f"{name}.json", json.dumps(result, indent=1) + "\n")
     return result
 

@@ -67,7 +67,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 def pool(
     count: int, *, split: str = "train", size: int = 64, window: int | None = None, combinations: str = "training",
-    device: str | None = None, progress: bool = True,
+    device: torch.device | str | None = None, progress: bool = True,
 ) -> Pool:  # fmt: skip
     """The first `count` pictures of a split (rounded up to whole shards), rendering the shards that are missing.
 
@@ -77,7 +77,7 @@ def pool(
         size: pixels a side.
         window: keep only a square of so many pixels of each picture, its place (`window_of`) the same at every size.
         combinations: as in `sample_scene`; generative models train on "training" alone.
-        device: "cuda" renders there; otherwise every CPU core renders shards of its own.
+        device: a CUDA device renders there; with any other every CPU core renders shards of its own.
 
     Raises:
         ValueError: unknown split, or more pictures than it has seeds.
@@ -90,6 +90,7 @@ def pool(
     name = f"{size}" if window is None else f"{size}w{window}"
     folder = cache_folder() / "pictures" / f"{WORLD_VERSION}-{name}-{combinations}-{split}"
     folder.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if torch.device(device or "cpu").type == "cuda" else None
     jobs = [(folder, k, first + k * SHARD, size, window, combinations, device) for k in range(shards)]
     missing = [job for job in jobs if not (folder / f"{job[1]:05d}.npy").exists()]
     _render_shards(missing, device, progress)

@@ -30,6 +30,7 @@ def check_prompts(prompts: str | Sequence[str]) -> list[str]:
 
 
 def check_seeds(seed: int | Sequence[int], count: int) -> list[int]:
+    """A seed for each of `count` pictures, seed + i or the list given; raises ValueError for what fits neither."""
     seeds = [seed + i for i in range(count)] if isinstance(seed, int) else [int(s) for s in seed]
     if len(seeds) != count:
         raise ValueError(f"{len(seeds)} seeds were given for {count} prompts; give one number, or one for each prompt")

@@ -1,6 +1,7 @@
 """One stage of the cascade: a U-Net, its schedule, how it is sampled; where it runs, and in what precision."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -97,6 +98,11 @@ def default_device(device: str | torch.device | None = None) -> torch.device:
     if not there.get(kind, False):
         raise ValueError(f"device {str(device)!r} is not there; choose from {', '.join(n for n in there if there[n])}")
     return torch.device(device)
+
+
+def hardware_name(device: torch.device) -> str:
+    """What a manifest or a result calls the machine."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

@@ -6,6 +6,7 @@ import torch
 from imagen_lite import learn
 from imagen_lite.guidance import classifier_free_guidance
 from imagen_lite.learn import sampling
+from imagen_lite.prediction import to_x0
 from imagen_lite.sampler import ddim_step, ddpm_step, dpmpp_2m_step, time_grid
 from imagen_lite.schedule import CosineSchedule
 from imagen_lite.thresholding import dynamic_threshold
@@ -166,3 +167,16 @@ def test_an_answer_that_stops_is_told_so():
 def test_the_oscillating_weight_is_what_a_sampler_of_sixteen_even_steps_sees():
     levels = time_grid(16, CosineSchedule())[:-1]
     assert [learn.EXERCISES["oscillating guidance"].solution(level) for level in levels] == [15] * 4 + [1, 15] * 6
+
+
+def test_solutions_that_are_spelt_out_are_what_the_library_does():
+    right = {name: exercise.solution for name, exercise in learn.EXERCISES.items()}
+    x0, eps = torch.randn(2, 3, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    schedule = CosineSchedule(-20.0, 20.0)
+    for time in (0.2, 0.5, 0.8):
+        level, t = schedule.at(time), torch.tensor(time, dtype=torch.float64)
+        x_t = right["add noise"](x0, eps, level.alpha, level.sigma)
+        torch.testing.assert_close(x_t, schedule.add_noise(x0, t, eps))
+        x0_again = right["eps to x0"](eps, x_t, level.alpha, level.sigma)
+        torch.testing.assert_close(x0_again, to_x0(eps, x_t, level.alpha, level.sigma, "eps"))
+        assert float(right["log-SNR"](t)) == pytest.approx(level.log_snr, abs=1e-3)  # but for the truncated ends

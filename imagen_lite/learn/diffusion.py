@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from imagen_lite.learn.exercise import Exercise, pictures, same
-from imagen_lite.prediction import to_x0
 from imagen_lite.toys import best_guess
 
 X0, EPS, MORE = pictures(0.5, 5), pictures(1.0, 6), pictures(0.5, 7, count=5)
@@ -22,8 +21,8 @@ def cosine_log_snr(t: Tensor) -> Tensor:
 
 
 def eps_to_x0(eps: Tensor, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
-    """The picture to which `eps` must have been added: `prediction.to_x0`."""
-    return to_x0(eps, x_t, alpha, sigma, "eps")
+    """The picture to which `eps` must have been added."""
+    return (x_t - sigma * eps) / alpha
 
 
 EXERCISES: dict[str, Exercise] = {

@@ -22,8 +22,10 @@ class Exercise:
 
 
 def same(a: Any, b: Tensor | float) -> bool:
+    """Whether two tensors or numbers are equal but for float32's rounding."""
     return torch.allclose(torch.as_tensor(a, dtype=torch.float32), torch.as_tensor(b, dtype=torch.float32), atol=1e-5)
 
 
 def pictures(scale: float, seed: int = 0, count: int = 2) -> Tensor:
+    """Small pictures of noise to try an answer on: (count, 3, 8, 8), of standard deviation `scale`."""
     return scale * torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))

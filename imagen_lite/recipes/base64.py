@@ -129,9 +129,8 @@ def run(
     dtype = dtype or default_dtype(where)
     folder = run_folder or data.cache_folder() / "runs" / "base64"
     encoder = load_text_encoder(ENCODER, where)
-    render_on = "cuda" if where.type == "cuda" else None
-    batches = Captioned(data.pool(pictures or recipe.pictures, device=render_on), encoder, recipe, where)
-    held = data.pool(1000, split="val", device=render_on)
+    batches = Captioned(data.pool(pictures or recipe.pictures, device=where), encoder, recipe, where)
+    held = data.pool(1000, split="val", device=where)
     torch.manual_seed(recipe.train.seed)
     model = EfficientUNet(recipe.unet).to(where)
     begun = start(model, folder, out, fresh)
@@ -164,7 +163,7 @@ def doctor(device: str | None = None, *, recipe: Recipe | None = None, pictures:
     recipe = recipe or (GPU if where.type == "cuda" else CPU)
     recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, batch=16))
     encoder = load_text_encoder(ENCODER, where)
-    pool = data.pool(pictures, device="cuda" if where.type == "cuda" else None)
+    pool = data.pool(pictures, device=where)
     batches = Captioned(pool, encoder, recipe, where)
     torch.manual_seed(0)
     model = EfficientUNet(recipe.unet).to(where)

@@ -6,7 +6,6 @@ It looks at the pool of 256-px pictures that sr256 is trained on. CPU: 10 minute
 """
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from imagen_lite.data import Pool, to_images
 from imagen_lite.scenes.detail import DETAILS, DetailReader, crops_of
 from imagen_lite.scenes.reader import box_of, visible_shares
 from imagen_lite.scenes.world import Scene, Thing, sample_scene
-from imagen_lite.stage import default_device
+from imagen_lite.stage import default_device, hardware_name
 from imagen_lite.train import TrainConfig, fit, keyed_normal, keyed_uniform
 
 FOLDER = weights.DATA / "weights" / "detail"
@@ -95,11 +94,11 @@ def run(
 ) -> dict[str, float]:  # fmt: skip
     """Train, or go on training, measure on the validation split and export to `out`; returns the scores."""
     where = default_device(device)
-    folder, render_on = run_folder or data.cache_folder() / "runs" / "detail", "cuda" if where.type == "cuda" else None
+    folder = run_folder or data.cache_folder() / "runs" / "detail"
     if fresh:
         (folder / "state.safetensors").unlink(missing_ok=True)
-    known = views(data.pool(pictures, size=256, device=render_on), where)
-    held = views(data.pool(data.SHARD, split="val", size=256, device=render_on), where)
+    known = views(data.pool(pictures, size=256, device=where), where)
+    held = views(data.pool(data.SHARD, split="val", size=256, device=where), where)
     torch.manual_seed(config.seed)
     model = DetailReader().to(where)
 
@@ -114,7 +113,7 @@ def run(
     manifest = {
         "recipe": "detail", "world": data.WORLD_VERSION, "pictures": len(known.pictures),
         "pictures_seen": progress.pictures, "hours": round(progress.seconds / 3600, 3), "scores": scores,
-        "hardware": torch.cuda.get_device_name() if where.type == "cuda" else f"{os.cpu_count()} CPU cores",
+        "hardware": hardware_name(where),
         "train": dataclasses.asdict(config),
     }  # fmt: skip
     weights.save_pretrained(out, model, dataclasses.asdict(model.config), manifest)

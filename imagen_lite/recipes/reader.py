@@ -6,7 +6,6 @@ CPU: 15 minutes on 2 cores; GPU: 3 minutes.
 """
 
 import dataclasses
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from imagen_lite.evaluate.reader import format_scores, reader_scores
 from imagen_lite.scenes.reader import ATTRIBUTES, GRID, MOST, SETTING, Reader, box_of, depth_of, visible_shares
 from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import WORLD_VERSION, Scene, sample_scene
-from imagen_lite.stage import default_device, default_dtype
+from imagen_lite.stage import default_device, default_dtype, hardware_name
 from imagen_lite.train import TrainConfig, fit, keyed_uniform
 
 FOLDER = weights.DATA / "weights" / "reader"
@@ -190,7 +189,7 @@ class Examples:
         return images, self.targets.at(rows).mirrored(flip), (u[:, 2:] * 3).long().view(-1, MOST, 2) - 1
 
 
-def empty_scenes(count: int, device: str | None = None, first: int = 0) -> tuple[list[Scene], Tensor]:
+def empty_scenes(count: int, device: torch.device | None = None, first: int = 0) -> tuple[list[Scene], Tensor]:
     """Scenes without a thing, and their pictures (count, 64, 64, 3) uint8: the settings of scenes `first` and on.
 
     The ray tracer needs something to trace, so the pictures are taken with the things moved far behind the camera.
@@ -206,8 +205,7 @@ def empty_scenes(count: int, device: str | None = None, first: int = 0) -> tuple
 
 def examples(count: int, device: torch.device, config: TrainConfig, empty: int = EMPTY) -> Examples:
     """The first `count` training scenes, "all" combinations, rendered or from the cache, and `empty` empty ones."""
-    where = "cuda" if device.type == "cuda" else None
-    pool = data.pool(count, combinations="all", device=where)
+    pool = data.pool(count, combinations="all", device=device)
     scenes = [sample_scene(seed, combinations="all") for seed in tqdm(pool.seeds, desc="scenes")]
     path = data.cache_folder() / "pictures" / f"{WORLD_VERSION}-visible-all-{len(scenes)}.npy"
     if not path.exists():
@@ -215,7 +213,7 @@ def examples(count: int, device: torch.device, config: TrainConfig, empty: int =
         partial = path.with_suffix(".part.npy")
         np.save(partial, shares)
         partial.replace(path)
-    bare, pictures = empty_scenes(empty, where)
+    bare, pictures = empty_scenes(empty, device)
     visible = np.concatenate([np.load(path), np.zeros((empty, MOST), np.float32)])
     pictures = torch.cat([pool.tensor(device), pictures.to(device)])
     return Examples(pictures, targets(scenes + bare, visible).to(device), config)
@@ -255,7 +253,7 @@ def run(
     manifest = {
         "recipe": "reader", "world": WORLD_VERSION, "pictures": len(known.pictures),
         "pictures_seen": progress.pictures, "hours": round(progress.seconds / 3600, 3),
-        "hardware": torch.cuda.get_device_name() if where.type == "cuda" else platform.processor() or "CPU",
+        "hardware": hardware_name(where),
         "train": dataclasses.asdict(config), "scores": scores,
     }  # fmt: skip
     weights.save_pretrained(out, model, dataclasses.asdict(model.config), manifest)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from imagen_lite import data, weights
 from imagen_lite.data import Pool, to_images
 from imagen_lite.prediction import loss_weight
 from imagen_lite.schedule import CosineSchedule, LinearSchedule
-from imagen_lite.stage import Stage
+from imagen_lite.stage import Stage, hardware_name
 from imagen_lite.text import T5TextEncoder, TextEmbedding
 from imagen_lite.train import Progress, TrainConfig, keyed_uniform
 from imagen_lite.unet import EfficientUNet, UNetConfig
@@ -125,14 +124,13 @@ def export(
     stage: Stage, out: Path, recipe: str, train: TrainConfig, begun: dict, progress: Progress, score: float
 ) -> None:
     """Write a stage's averaged weights with their history."""
-    device = next(stage.unet.parameters()).device
     manifest = {
         "recipe": recipe,
         "world": data.WORLD_VERSION,
         "text_encoder": weights.load_manifest(ENCODER)["sha256"],
         "pictures_seen": begun["pictures_seen"] + progress.pictures,
         "hours": round(begun["hours"] + progress.seconds / 3600, 3),
-        "hardware": torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
+        "hardware": hardware_name(next(stage.unet.parameters()).device),
         "validation_loss": round(score, 5),
         "train": dataclasses.asdict(train),
     }

@@ -53,7 +53,7 @@ class Recipe(StageRecipe):
     sampling: Sampling = Sampling()
     augmentation: float = 1.0
 
-    def pools(self, count: int, split: str, device: str | None) -> tuple[Pool, Pool]:
+    def pools(self, count: int, split: str, device: torch.device) -> tuple[Pool, Pool]:
         """The pictures, and the same scenes as the stage before draws them."""
         small = None if self.window is None else self.window // 4
         return (
@@ -142,11 +142,11 @@ def run(
     """
     where = default_device(device)
     recipe, dtype = gpu if where.type == "cuda" else cpu, dtype or default_dtype(where)
-    name, render_on = STAGES[recipe.size], "cuda" if where.type == "cuda" else None
+    name = STAGES[recipe.size]
     out, folder = out or weights.DATA / "weights" / name, run_folder or data.cache_folder() / "runs" / name
     encoder = load_text_encoder(ENCODER, where)
-    pairs = Pairs(recipe.pools(pictures or recipe.pictures, "train", render_on), encoder, recipe, where)
-    held = recipe.pools(data.SHARD, "val", render_on)
+    pairs = Pairs(recipe.pools(pictures or recipe.pictures, "train", where), encoder, recipe, where)
+    held = recipe.pools(data.SHARD, "val", where)
     torch.manual_seed(recipe.train.seed)
     model = EfficientUNet(recipe.unet).to(where)
     begun = start(model, folder, out, fresh)
@@ -177,7 +177,7 @@ def doctor(cpu: Recipe, gpu: Recipe, device: str | None = None, *, pictures: int
     recipe = gpu if where.type == "cuda" else cpu
     recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, batch=8))
     encoder = load_text_encoder(ENCODER, where)
-    pools = recipe.pools(pictures, "train", "cuda" if where.type == "cuda" else None)
+    pools = recipe.pools(pictures, "train", where)
     pairs = Pairs(pools, encoder, recipe, where)
     model = EfficientUNet(recipe.unet).to(where)
     loss = SuperResolutionLoss(model, encoder, pairs, 0, default_dtype(where))
@@ -197,7 +197,7 @@ def _milestone(
     ema.copy_to(model)
     score = validation_loss(model, encoder, held, recipe, dtype)
     side = recipe.window or recipe.size
-    low = to_images(torch.cat([torch.from_numpy(held[1].picture(i)[None]) for i in range(4)])).to(device)
+    low = to_images(held[1].tensor(device)[:4])
     stage = Stage(model, recipe.schedule, side, sampling=recipe.sampling)
     captions = [held[0].captions[i][0] for i in range(4)]
     drawn = Cascade(encoder, {side: stage}, dtype).sample(captions, low_res=low).images

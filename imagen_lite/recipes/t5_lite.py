@@ -10,7 +10,6 @@ The decoder only serves the training; the encoder is exported, for Imagen uses i
 import argparse
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from imagen_lite.recipes.t5_scores import gate, masked_word_accuracy
 from imagen_lite.scenes import words
 from imagen_lite.scenes.corpus import documents
 from imagen_lite.scenes.world import WORLD_VERSION
-from imagen_lite.stage import default_device, default_dtype
+from imagen_lite.stage import default_device, default_dtype, hardware_name
 from imagen_lite.t5 import T5Config
 from imagen_lite.text import T5TextEncoder, load_text_encoder
 from imagen_lite.train import Ema, Progress, TrainConfig, fit
@@ -204,7 +203,7 @@ def run(
     manifest = {
         "recipe": "t5-lite-base", "world": WORLD_VERSION, "corpus": recipe.documents, "steps": progress.step,
         "documents_seen": progress.pictures, "minutes": round(progress.seconds / 60, 1), "torch": torch.__version__,
-        "hardware": torch.cuda.get_device_name() if where.type == "cuda" else f"{os.cpu_count()} CPU cores",
+        "hardware": hardware_name(where),
         "masked_words": masked_word_accuracy(model, tokenizer), "train": dataclasses.asdict(recipe.train),
     }  # fmt: skip
     for category, row in manifest["masked_words"].items():

@@ -1,6 +1,6 @@
 """Enlargements: one 64-px picture made 256 px large at many augmentation levels and guidance weights, then 1024.
 
-Prepared ones lie in `data/sweeps` (NAME-256.webp, NAME-1024.webp, NAME.json) and are made by `make refresh`.
+Prepared ones lie in `data/sweeps` (NAME-64, -256 and -1024.webp, and NAME.json) and are made by `make refresh`.
 """
 
 import json
