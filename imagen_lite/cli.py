@@ -1,4 +1,4 @@
-"""The command line: `imagen-lite sample, train, render, evaluate, bench`.
+"""The command line: `imagen-lite sample, train, render, evaluate, bench, progress`.
 
 What is heavy (torch, models) is imported inside the commands, so that `--help` and mistakes answer at once.
 """
@@ -147,6 +147,23 @@ def bench(
     result = benchmark.run(repeats, device)
     typer.echo(benchmark.format_rows(result))
     _write_json(json, result)
+
+
+@app.command()
+def progress(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="MY_IMAGEN", help="A my_imagen.py.", show_default=False)
+    ] = None,
+):
+    """Which exercises of the notebooks are solved: what my_imagen.py holds, here or in notebooks/."""
+    from imagen_lite import learn
+
+    places = [path] if path else [learn.own_file(), Path("notebooks") / learn.FILE]
+    there = next((place for place in places if place.is_file()), None)
+    if path and not there:
+        raise FileNotFoundError(f"there is no file {str(path)!r}; leave it out to look here and in notebooks/")
+    typer.echo(learn.progress(there or places[0]))
+    typer.echo(f"by {there}" if there else "Nothing is solved yet: what passes in a notebook is kept in my_imagen.py.")
 
 
 @evaluate_app.command()

@@ -221,3 +221,16 @@ def test_grid_places_pictures_row_by_row():
 def test_grid_refuses_what_is_no_batch_of_pictures(shape):
     with pytest.raises(ValueError, match="images must be"):
         viz.grid(torch.zeros(shape))
+
+
+def test_progress_looks_here_and_beside_the_notebooks(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("IMAGEN_LITE_LEARN", raising=False)
+    code, out, _ = run("progress")
+    assert code == 0 and "0 of " in out and "Nothing is solved yet" in out
+    (tmp_path / "notebooks").mkdir()
+    kept = tmp_path / "notebooks" / "my_imagen.py"
+    kept.write_text("# --- guidance: Classifier-free guidance ---\n\ndef f():\n    pass\n")
+    code, out, _ = run("progress")
+    assert code == 0 and "1 of " in out and "notebooks" in out
+    code, _, err = run("progress", "nowhere.py")
+    assert code != 0 and "nowhere.py" in err and err.count("\n") == 1

@@ -76,3 +76,11 @@ def test_no_unsafe_loading_in_the_package():
     )
     found = [p.name for p in (ROOT / "imagen_lite").rglob("*.py") if unsafe.search(p.read_text())]
     assert not found
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/weights/README.md"])
+def test_what_the_texts_link_to_is_there(name):
+    page = ROOT / name
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing

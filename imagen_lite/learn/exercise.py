@@ -29,3 +29,18 @@ def same(a: Any, b: Tensor | float) -> bool:
 def pictures(scale: float, seed: int = 0, count: int = 2) -> Tensor:
     """Small pictures of noise to try an answer on: (count, 3, 8, 8), of standard deviation `scale`."""
     return scale * torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def judge(exercise: Exercise, answer: Answer) -> str:
+    """What is to be said of an answer: "not attempted", "passed", or "not yet: ..." with the likely reason."""
+    try:
+        if answer(*exercise.sample) is None:
+            return "not attempted"
+        for holds, why in exercise.properties:
+            if not holds(answer):
+                return f"not yet: {why}"
+    except NotImplementedError:
+        return "not attempted"
+    except Exception as error:
+        return f"not yet: it stopped with {type(error).__name__}: {error}"
+    return "passed"
