@@ -12,6 +12,9 @@ from torch import Tensor
 
 from imagen_lite.schedule import per_picture
 
+POWER = 0.29  # mean square of this world's pictures
+SMOOTHED = 0.43  # variance that is left of noise of variance 1 after bilinear upsampling, four times
+
 
 def noise_conditioning_augmentation(
     low_res: Tensor, aug_level: Tensor | float, generator: torch.Generator | None = None
@@ -35,6 +38,24 @@ def augment(low_res: Tensor, aug_level: Tensor | float, eps: Tensor) -> Tensor:
     """`noise_conditioning_augmentation` with noise `eps` of your own, (B, 3, h, w)."""
     angle = torch.as_tensor(aug_level, dtype=low_res.dtype, device=low_res.device) * (math.pi / 2)
     return per_picture(angle.cos(), low_res) * low_res + per_picture(angle.sin(), low_res) * eps
+
+
+def expected_picture(low_res: Tensor, aug_level: Tensor, error: float) -> tuple[Tensor, Tensor]:
+    """What an augmented low-res picture alone makes one expect, before any network looks at it.
+
+    The best linear guess, if pictures have the mean square `POWER`: the noisier `low_res`, the nearer it is to grey.
+
+    Args:
+        low_res: (B, 3, H, W), augmented and upsampled. aug_level: (B,), how much it was augmented.
+        error: root mean square of what it leaves open without any augmentation.
+
+    Returns:
+        The guess (B, 3, H, W), and its root mean square error (B, 1, 1, 1).
+    """
+    angle = (aug_level.float() * (math.pi / 2)).view(-1, 1, 1, 1)
+    signal, noise = POWER * angle.cos().square(), SMOOTHED * angle.sin().square()
+    gain = POWER * angle.cos() / (signal + noise)
+    return gain * low_res.float(), (POWER * noise / (signal + noise) + error**2).sqrt()
 
 
 def upsample(low_res: Tensor, size: int) -> Tensor:

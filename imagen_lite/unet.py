@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imagen_lite import weights
+from imagen_lite.augmentation import expected_picture
 from imagen_lite.layers import (
     GROUP,
     Attention,
@@ -38,7 +39,7 @@ Order = Literal["efficient", "classic"]
 AttentionKind = Literal["self", "cross"] | None
 TextConditioning = Literal["both", "pooled", "sequence"]
 
-MIN_COSINE = 0.01  # of the output's factor, so that the network can still say something at t = 1
+MIN_COSINE = 0.01  # of alpha in the output's factor, so that the network can still say something at t = 1
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class UNetConfig:
         text_dim: width of the text embeddings.
         head_channels: width of an attention head.
         low_res: whether the network is conditioned on a low-resolution picture and its augmentation level.
+        low_res_error: root mean square of what that picture, upsampled, leaves open of the large one.
 
     Raises:
         ValueError: a value out of range, or values that do not go together.
@@ -82,6 +84,7 @@ class UNetConfig:
     text_dim: int = 256
     head_channels: int = 64
     low_res: bool = False
+    low_res_error: float = 0.1
 
     def __post_init__(self) -> None:
         levels = len(self.channels)
@@ -100,6 +103,7 @@ class UNetConfig:
         self._require("order", self.order in ("efficient", "classic"), 'be "efficient" or "classic"')
         self._require("text", self.text in ("both", "pooled", "sequence"), 'be "both", "pooled" or "sequence"')
         self._require("patch", self.patch in (1, 2, 4), "be 1, 2 or 4")
+        self._require("low_res_error", 0 < self.low_res_error <= 1, "be within (0, 1]")
         self._require("text_dim", self.text_dim > 0 and self.text_dim % 4 == 0, "be a positive multiple of 4")
         attended = [c for c, kind in zip(self.channels, self.attention, strict=True) if kind]
         heads_fit = self.head_channels > 0 and all(c % self.head_channels == 0 for c in attended)
@@ -165,15 +169,16 @@ class Block(nn.Module):
 
 
 class EfficientUNet(nn.Module):
-    """Predicts eps (or x0, or v) of a noisy picture from time, text and, in super-resolution, a low-res picture.
+    """Predicts the noise eps of a noisy picture from time, text and, in super-resolution, a low-res picture.
 
-    The last convolution's output F and the noisy picture are combined, with u = π t / 2 (not in the paper):
+    The layers F never see and never say what is known without them. If a picture is expected to be m, give or take e
+    (m = 0 and e = 1 for the base; `augmentation.expected_picture` in super-resolution), then
 
-        output = sin(u) x_t + cos(u) F
+        output = c_skip (x_t - alpha m) + c_out F(c_in (x_t - alpha m), ...)
 
-    Under the cosine schedule alpha = cos(u), sigma = sin(u), and if the output is to be eps, F has to be
-    v = alpha eps - sigma x0 (Salimans & Ho 2202.00512): the network need not learn to copy x_t where there is much
-    noise, and an error of F stays small in x0 = (x_t - sigma eps) / alpha, where one of eps would be divided by alpha.
+    with the factors of `preconditioning`: what F is given and what it should say both have variance 1. This is not
+    in the paper. For the base, c_skip = sigma and c_out = alpha, and F is v (Salimans & Ho 2202.00512); in
+    super-resolution F is about what the low-res picture leaves open, and x0 = m if it says nothing.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -213,14 +218,19 @@ class EfficientUNet(nn.Module):
             ValueError: sizes that do not fit, or conditions that the config does not have.
         """
         self._check(x_t, text, low_res, aug_level)
-        noisy = x_t.float()
+        surprise, error = x_t.float(), torch.ones(1, 1, 1, 1, device=x_t.device)
         emb = self.time(t)  # (B, E)
         if self.pool is not None:
             emb = emb + self.pool(text.tokens, text.mask)
         if low_res is not None and self.aug is not None and aug_level is not None:
             emb = emb + self.aug(aug_level)
-            x_t = torch.cat([x_t, low_res], dim=1)
-        x = F.pixel_unshuffle(x_t, self.config.patch).contiguous(memory_format=torch.channels_last)
+            guess, error = expected_picture(low_res, aug_level, self.config.low_res_error)
+            surprise = surprise - (t.float() * (math.pi / 2)).cos().view(-1, 1, 1, 1) * guess
+        c_skip, c_in, c_out = preconditioning(t, error)
+        inputs = (c_in * surprise).to(x_t.dtype)
+        if low_res is not None:
+            inputs = torch.cat([inputs, low_res], dim=1)
+        x = F.pixel_unshuffle(inputs, self.config.patch).contiguous(memory_format=torch.channels_last)
         x = self.stem(x)
         skips = []
         for block in self.down:
@@ -230,8 +240,7 @@ class EfficientUNet(nn.Module):
         for block in self.up:
             x, _ = block(x, emb, text, skips.pop())
         output = F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.config.patch).float()
-        u = (t.float() * (math.pi / 2)).view(-1, 1, 1, 1)
-        return u.sin() * noisy + u.cos().clamp(min=MIN_COSINE) * output
+        return c_skip * surprise + c_out * output
 
     def _check(self, x_t: Tensor, text: TextEmbedding, low_res: Tensor | None, aug_level: Tensor | None) -> None:
         batch, _, height, width = x_t.shape
@@ -262,6 +271,22 @@ class EfficientUNet(nn.Module):
             raise weights.WeightsError(f"{Path(folder) / weights.CONFIG} describes no U-Net: {error}") from error
         weights.load_into(model, folder)
         return model.eval()
+
+
+def preconditioning(t: Tensor, error: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """c_skip, c_in and c_out, each (B, 1, 1, 1), of a network that predicts eps (EDM 2206.00364, Eq. 7, made VP).
+
+    With s² = sigma² + alpha² e², the variance of x_t - alpha m:  c_skip = sigma / s²,  c_in = 1 / s,
+    c_out = alpha e / s.
+
+    Args:
+        t: (B,), the angle in quarter turns: alpha = cos(pi t / 2), sigma = sin(pi t / 2).
+        error: e, (B, 1, 1, 1).
+    """
+    angle = (t.float() * (math.pi / 2)).view(-1, 1, 1, 1)
+    alpha, sigma = angle.cos(), angle.sin()
+    spread = (sigma.square() + (alpha * error).square()).sqrt()
+    return sigma / spread.square(), 1 / spread, alpha.clamp(min=MIN_COSINE) * error / spread
 
 
 def embedding_dim(config: UNetConfig) -> int:

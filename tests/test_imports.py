@@ -13,8 +13,8 @@ import imagen_lite
 
 ROOT = Path(imagen_lite.__file__).parent
 ORDER = (
-    "schedule", "prediction", "guidance", "thresholding", "sampler", "weights", "t5", "text", "layers", "unet",
-    "augmentation", "inputs", "stage", "cascade", "toys", "scenes", "viz", "data", "train", "evaluate", "bench",
+    "schedule", "prediction", "guidance", "thresholding", "sampler", "weights", "t5", "text", "layers",
+    "augmentation", "unet", "inputs", "stage", "cascade", "toys", "scenes", "viz", "data", "train", "evaluate", "bench",
     "learn", "widgets", "recipes", "cli",
 )  # fmt: skip
 CORE = ORDER[: ORDER.index("cascade") + 1]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from imagen_lite import data, viz, weights
 from imagen_lite.cascade import Cascade
 from imagen_lite.data import Pool
+from imagen_lite.prediction import loss_weight
 from imagen_lite.recipes import doctor as checks
 from imagen_lite.recipes.stages import ENCODER, Captioned, StageRecipe, denoising_loss, embed, export, precision, start
 from imagen_lite.stage import Sampling, Stage, default_device, default_dtype
@@ -95,7 +96,8 @@ class Base64Loss:
         eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
         with precision(images.device, self.dtype):
             text = embed(self.encoder, ids, mask).drop(u[:, 1] >= recipe.text_dropout)
-            return denoising_loss(self.model, recipe.schedule, images, t, eps, text)
+            weight = loss_weight(recipe.schedule.log_snr(t), "eps", "snr+1")  # 1 / α²: the plain loss on v
+            return denoising_loss(self.model, recipe.schedule, images, t, eps, weight, text)
 
 
 @torch.no_grad()

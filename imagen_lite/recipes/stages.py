@@ -12,7 +12,6 @@ from torch import Tensor
 
 from imagen_lite import data, weights
 from imagen_lite.data import Pool, to_images
-from imagen_lite.prediction import loss_weight
 from imagen_lite.schedule import CosineSchedule, LinearSchedule
 from imagen_lite.stage import Stage, hardware_name
 from imagen_lite.text import T5TextEncoder, TextEmbedding
@@ -90,12 +89,11 @@ def precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 
 def denoising_loss(
     model: Callable[..., Tensor], schedule: CosineSchedule | LinearSchedule, images: Tensor, t: Tensor, eps: Tensor,
-    text: TextEmbedding, *conditions: Tensor,
+    weight: Tensor, text: TextEmbedding, *conditions: Tensor,
 ) -> Tensor:  # fmt: skip
-    """‖ε − ε_θ(α x + σ ε, t, c)‖² / α² of pictures (B, 3, H, W), the plain loss on v, as a float32 scalar."""
+    """The mean of weight ‖ε − ε_θ(α x + σ ε, t, c)‖² of pictures (B, 3, H, W), weight (B,), as a float32 scalar."""
     x_t = schedule.add_noise(images, t, eps).contiguous(memory_format=torch.channels_last)
     output = model(x_t, schedule.angle(t), text, *conditions)
-    weight = loss_weight(schedule.log_snr(t), "eps", "snr+1")
     return (weight * (output.float() - eps).square().mean((1, 2, 3))).mean()
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from imagen_lite import data, viz, weights
-from imagen_lite.augmentation import augment, upsample
+from imagen_lite.augmentation import augment, expected_picture, upsample
 from imagen_lite.cascade import Cascade
 from imagen_lite.data import Pool, to_images
 from imagen_lite.recipes import doctor as checks
@@ -29,7 +29,7 @@ from imagen_lite.recipes.stages import (
 from imagen_lite.stage import STAGES, Sampling, Stage, default_device, default_dtype
 from imagen_lite.text import T5TextEncoder, load_text_encoder
 from imagen_lite.train import Ema, Progress, fit, keyed_normal, keyed_uniform
-from imagen_lite.unet import EfficientUNet
+from imagen_lite.unet import EfficientUNet, preconditioning
 
 MILESTONES = tuple(1000 * 2**k for k in range(1, 16))
 VALIDATION = 256  # pictures of the validation split that a validation loss is measured on
@@ -45,6 +45,7 @@ class Recipe(StageRecipe):
         crop: pixels a side of what one training step sees of each.
         sampling: how the stage is sampled.
         augmentation: levels are drawn from [0, augmentation]: 1 as in the paper, 0 trains without.
+        log_snr: the range that noise levels are drawn from, noisiest first.
     """
 
     size: int = 256
@@ -52,6 +53,7 @@ class Recipe(StageRecipe):
     crop: int = 128
     sampling: Sampling = Sampling()
     augmentation: float = 1.0
+    log_snr: tuple[float, float] = (-5.0, 8.5)
 
     def pools(self, count: int, split: str, device: torch.device) -> tuple[Pool, Pool]:
         """The pictures, and the same scenes as the stage before draws them."""
@@ -89,7 +91,12 @@ def _crops(pictures: Tensor, index: Tensor, corner: Tensor, side: int) -> Tensor
 
 
 class SuperResolutionLoss:
-    """The base's loss, given the low-res picture, augmented at a level uniform in [0, 1] and upsampled (§2.4, A.32)."""
+    """The noise's error, given the low-res picture, augmented at a level uniform in [0, 1] and upsampled (§2.4, A.32).
+
+    The paper's but for two things. Each error is weighted by 1 / c_out² (`unet.preconditioning`), so that the layers'
+    own output counts alike at every noise level. And log-SNR is uniform over `Recipe.log_snr`, not t over [0, 1]: the
+    detail to be added is drowned by little noise already, and at half of all t there is nothing to see of it.
+    """
 
     def __init__(
         self, model: Callable[..., Tensor], encoder: T5TextEncoder, batches: Pairs, seed: int, dtype: torch.dtype
@@ -102,14 +109,18 @@ class SuperResolutionLoss:
         images, small, ids, mask = self.batches.pair(self.seed, step)
         samples = torch.arange(len(images), device=images.device)
         u = keyed_uniform(self.seed, step, samples, 3, stream=2)
-        t = (u[:1, 0] + samples / len(images)) % 1.0  # one draw, evenly spread over the batch
+        noisiest, cleanest = recipe.log_snr
+        share = (u[:1, 0] + samples / len(images)) % 1.0  # one draw, evenly spread over the batch
+        t = recipe.schedule.t(noisiest + (cleanest - noisiest) * share)
         aug_level = u[:, 2] * recipe.augmentation
         noise = keyed_normal(self.seed, step, samples, tuple(small.shape[1:]), stream=4)
         low_res = upsample(augment(small, aug_level, noise), images.shape[-1])
         eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
+        error = expected_picture(low_res, aug_level, recipe.unet.low_res_error)[1]
+        weight = preconditioning(recipe.schedule.angle(t), error)[2].flatten() ** -2
         with precision(images.device, self.dtype):
             text = embed(self.encoder, ids, mask).drop(u[:, 1] >= recipe.text_dropout)
-            return denoising_loss(self.model, recipe.schedule, images, t, eps, text, low_res, aug_level)
+            return denoising_loss(self.model, recipe.schedule, images, t, eps, weight, text, low_res, aug_level)
 
 
 @torch.no_grad()
