@@ -16,6 +16,7 @@ from imagen_lite.recipes.base64 import PROMPTS
 
 SHEET = weights.DATA / "readme" / "milestones.jpg"
 COLUMNS, SIDE, POINTS = 8, 64, 200  # prompts shown, pixels of each, points of the curve
+WHOLE = (320_000, 480_000), (635_000, 870_000)  # when this run saw 64-px pictures and not 32-px ones; no log says so
 
 
 def sheet(folder: Path, first: int = 8000) -> tuple[Image.Image, list[int]]:
@@ -50,7 +51,7 @@ def main() -> None:
     run = parser.parse_args().run
     drawn, seen = sheet(run / "milestones")
     viz.save(drawn, SHEET)
-    save_result("milestones", {"seen": seen, "prompts": PROMPTS[:COLUMNS], **curve(run / "log.jsonl")})
+    save_result("milestones", {"seen": seen, "prompts": PROMPTS[:COLUMNS], "whole": WHOLE, **curve(run / "log.jsonl")})
     print(f"{SHEET}: {len(seen)} milestones, {drawn.width}×{drawn.height}")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.results import save_result
+from experiments.results import save_result, table
 from imagen_lite import data
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.data import to_images, to_uint8
@@ -164,6 +164,53 @@ def by_caption_alone(cascade: Cascade, detail: str, n: int, weight: float, batch
     return {"n": len(gain)} | {way: round(v.mean(), 4) for way, v in table.items()} | {
         "gain": round(gain.mean(), 4), "interval": interval(gain)
     }  # fmt: skip
+
+
+def as_text(results: dict[int, dict]) -> str:
+    """The measured stages side by side, as markdown; `results` by resolution."""
+    found = [results[size] for size in results]
+    rows = [
+        ["Fréchet distance to renders: drawn (bicubic, Lanczos)", *(_distances(r, "reader") for r in found), ""],
+        ["**drawn / bicubic**", *(f"**{r['from_renders']['ratio']['reader']:.3f}**" for r in found), "0.25; 0.33"],
+        ["the same by random features", *(f"{r['from_renders']['ratio']['random']:.3f}" for r in found), ""],
+        [
+            "fine detail against renders': drawn (bicubic)",
+            *("{drawn:.2f} ({bicubic:.2f})".format(**r["from_renders"]["power_of_fine_detail"]) for r in found), "",
+        ],
+        ["largest shift of a channel's mean", *(f"{max(r['from_renders']['color_shift']):.4f}" for r in found), "0.01"],
+        ["consistency, level 0, w = 1 (least)", *(_consistency(r["consistency"]) for r in found), "28; 32 dB"],
+        ["alignment against the same pictures at 64 px", *(_paired(r["stages"], size) for size, r in results.items()),
+         "-0.02"],
+        ["pattern right by the caption alone: with (without), gain", *(_alone(r, "pattern") for r in found), "above 0"],
+        ["letter right by the caption alone: with (without), gain", *(_alone(r, "letter") for r in found), "above 0"],
+    ]  # fmt: skip
+    counts = "; ".join(
+        f"{size} px: n = {r['from_renders']['n']:,} pictures, {r['consistency']['n']} for consistency, "
+        f"{r['stages']['n']} prompts" for size, r in results.items()
+    )  # fmt: skip
+    head = ["", *(f"{size // 4} → {size}" for size in results), "needed"]
+    return table(head, rows) + f"\n\n{counts}; 95 % bootstrap intervals; {found[-1]['hardware']}."
+
+
+def _distances(result: dict, features: str) -> str:
+    return "{drawn:.4f} ({bicubic:.4f}, {lanczos:.4f})".format(**result["from_renders"]["frechet"][features])
+
+
+def _consistency(row: dict) -> str:
+    return f"{row['psnr_db']:.1f} dB ({row['least']:.1f})"
+
+
+def _paired(stages: dict, size: int) -> str:
+    row = stages["rows"][str(size)]
+    return f"{row['against 64']:+.3f} [{row['interval'][0]:+.3f}, {row['interval'][1]:+.3f}]"
+
+
+def _alone(result: dict, detail: str) -> str:
+    if detail not in result:
+        return ""
+    r = result[detail]
+    ends = f"[{r['interval'][0]:+.2f}, {r['interval'][1]:+.2f}]"
+    return f"{r['with']:.2f} ({r['without']:.2f}), {r['gain']:+.2f} {ends}, n = {r['n']}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

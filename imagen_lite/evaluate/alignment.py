@@ -14,7 +14,7 @@ from torch import Tensor
 from imagen_lite.scenes.claims import Constraints, Placed, ThingSpec, fits, holds, violations
 from imagen_lite.scenes.parse import parse
 from imagen_lite.scenes.reader import Reader, read, read_setting
-from imagen_lite.scenes.words import RELATION_PHRASES
+from imagen_lite.scenes.words import RELATION_PHRASES, article
 
 JUDGED = ("kind", "color")  # what decides, with count and relation
 BESIDE = ("size", "finish", "pattern")  # what is reported
@@ -102,7 +102,7 @@ def _said(spec: ThingSpec, thing: Placed | None) -> str:
         return f"{_name(spec)} ✗ missing"
     if fits(spec, thing, JUDGED):
         return f"{_name(spec)} ✓"
-    return f"{_name(spec)} ✗ drawn {thing.color if fits(spec, thing, ('kind',)) else 'as a ' + _name(thing)}"
+    return f"{_name(spec)} ✗ drawn {thing.color if fits(spec, thing, ('kind',)) else 'as ' + article(_name(thing))}"
 
 
 def _owners(specs: tuple[ThingSpec, ...], seen: tuple[Placed, ...]) -> list[int | None]:

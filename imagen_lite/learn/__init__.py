@@ -15,17 +15,22 @@ import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
-from imagen_lite.learn import diffusion, guidance, sampling, thresholding
+from imagen_lite.learn import cascade, diffusion, guidance, network, sampling, text, thresholding, training, world
 from imagen_lite.learn.collected import FILE, collect, collected, load, own_file
 from imagen_lite.learn.exercise import Answer, Exercise, judge
 
 __all__ = ["EXERCISES", "FILE", "SERIES", "check", "my_imagen", "own_file", "progress", "solution", "take"]
 
 SERIES: dict[str, dict[str, Exercise]] = {
+    "01": world.EXERCISES,
+    "02": text.EXERCISES,
     "03": diffusion.EXERCISES,
+    "04": network.EXERCISES,
+    "05": training.EXERCISES,
     "06": sampling.EXERCISES,
     "07": guidance.EXERCISES,
     "08": thresholding.EXERCISES,
+    "09": cascade.EXERCISES,
 }
 EXERCISES: dict[str, Exercise] = {name: one for group in SERIES.values() for name, one in group.items()}
 HIDDEN = "IMAGEN_LITE_HIDE_SOLUTIONS"  # set by an instructor, to anything

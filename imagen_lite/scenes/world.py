@@ -132,7 +132,7 @@ class Scene:
         return self.base_height(below) + carrier.height - BOUNDS[carrier.kind][2] * SCALE[carrier.size]
 
     def mirrored(self) -> "Scene | None":
-        """The scene whose picture is this one flipped left to right; None where letters would read backwards."""
+        """The scene flipped left to right, but for its textures; None where letters would read backwards."""
         if any(t.letter for t in self.things):
             return None
         things = tuple(dataclasses.replace(t, x=-t.x, yaw=-t.yaw) for t in self.things)
