@@ -78,7 +78,10 @@ def test_no_unsafe_loading_in_the_package():
     assert not found
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/weights/README.md"])
+TEXTS = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
+
+
+@pytest.mark.parametrize("name", TEXTS)
 def test_what_the_texts_link_to_is_there(name):
     page = ROOT / name
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
