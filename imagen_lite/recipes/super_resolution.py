@@ -91,11 +91,12 @@ def _crops(pictures: Tensor, index: Tensor, corner: Tensor, side: int) -> Tensor
 
 
 class SuperResolutionLoss:
-    """The noise's error, given the low-res picture, augmented at a level uniform in [0, 1] and upsampled (§2.4, A.32).
+    """The noise's error, given the low-res picture, augmented at a random level in [0, 1] and upsampled (§2.4, A.32).
 
-    The paper's but for two things. Each error is weighted by 1 / c_out² (`unet.preconditioning`), so that the layers'
-    own output counts alike at every noise level. And log-SNR is uniform over `Recipe.log_snr`, not t over [0, 1]: the
-    detail to be added is drowned by little noise already, and at half of all t there is nothing to see of it.
+    The paper's but for three things. Levels are squares of uniform ones, for it is the low ones that are used. Each
+    error is weighted by 1 / c_out² (`unet.preconditioning`), so that the layers' own output counts alike at every noise
+    level. And log-SNR is uniform over `Recipe.log_snr`, not t over [0, 1]: the detail to be added is drowned by little
+    noise already, and at half of all t there is nothing to see of it.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class SuperResolutionLoss:
         noisiest, cleanest = recipe.log_snr
         share = (u[:1, 0] + samples / len(images)) % 1.0  # one draw, evenly spread over the batch
         t = recipe.schedule.t(noisiest + (cleanest - noisiest) * share)
-        aug_level = u[:, 2] * recipe.augmentation
+        aug_level = u[:, 2].square() * recipe.augmentation
         noise = keyed_normal(self.seed, step, samples, tuple(small.shape[1:]), stream=4)
         low_res = upsample(augment(small, aug_level, noise), images.shape[-1])
         eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
