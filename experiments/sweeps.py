@@ -1,4 +1,4 @@
-"""The prepared sweeps and traces of the explorers, and the signature picture: one prompt, one noise, w × thresholding.
+"""What the explorers show, prepared; and the signature picture: one prompt, one noise, w × thresholding.
 
 python -m experiments.sweeps
 """
@@ -8,6 +8,7 @@ import json
 from experiments.results import save_result
 from imagen_lite import viz, weights
 from imagen_lite.cascade import load_cascade
+from imagen_lite.widgets.enlarged import enlarge_all, save_enlarged
 from imagen_lite.widgets.figures import sweep_sheet
 from imagen_lite.widgets.panels import enlarge, stack_pictures
 from imagen_lite.widgets.steps import DenoisingScrubber
@@ -31,11 +32,15 @@ TRACES = {  # name -> (prompt, seed, weight, thresholdings)
     "trace-00": ("a green tree on a wooden table", 0, 5.0, ("dynamic",)),
     "trace-08": ("a pink mushroom on the grass", 0, 8.0, THRESHOLDS),
 }
+ENLARGED = {"cascade-00": ("a striped red cone on a wooden table", 0)}  # name -> (prompt, seed)
 
 
 def main() -> None:
     """Draw all of them with the shipped weights."""
     cascade, names = load_cascade(), {}
+    if 256 in cascade.stages:
+        for name, (prompt, seed) in ENLARGED.items():
+            save_enlarged(enlarge_all(cascade, prompt, seed), name)
     for name, (prompt, seed, weight, thresholds) in TRACES.items():
         save_trace(sample_trace(cascade, prompt, seed, weight, thresholds), name)
     viz.save(DenoisingScrubber("trace-00").figure(), STEPS)
