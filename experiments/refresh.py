@@ -9,11 +9,13 @@ import inspect
 import json
 import textwrap
 
-from experiments import notebooks, sweeps, thresholds
-from experiments.results import RESULTS, ROOT, insert, load_result, save_result, table
+from experiments import notebooks, superres, sweeps, thresholds
+from experiments.results import BASE, RESULTS, ROOT, insert, load_result, save_result, table
 from imagen_lite import sampler, viz, weights
+from imagen_lite.stage import STAGES
 
-DRAWN = weights.DATA / "readme" / "drawn.png"
+DRAWN = weights.DATA / "readme" / "drawn.jpg"
+LARGEST = 256  # pixels a side of the pictures in it, as far as there is a stage
 CARD = weights.DATA / "weights" / "README.md"
 PROMPTS = (
     ("a shiny red cone next to a small blue house on the grass", 0), ("a yellow duck on the sand", 0),
@@ -30,16 +32,15 @@ def loop() -> str:
 
 
 def draw() -> None:
-    """The README's first picture: what the shipped model draws from `PROMPTS`, enlarged four times."""
-    from PIL import Image
-
+    """The README's first picture: what the shipped cascade draws from `PROMPTS`."""
     from imagen_lite.cascade import load_cascade
 
     prompts, seeds = zip(*PROMPTS, strict=True)
     cascade = load_cascade()
-    sheet = viz.grid(cascade.sample(list(prompts), seed=list(seeds), resolution=64).images, columns=4)
-    viz.save(sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.BICUBIC), DRAWN)
-    save_result("drawn", {"prompts": [list(pair) for pair in PROMPTS]})
+    size = max(size for size in cascade.stages if size <= LARGEST)
+    viz.save(viz.grid(cascade.sample(list(prompts), seed=list(seeds), resolution=size).images, columns=4), DRAWN)
+    used = (*BASE, *(STAGES[stage] for stage in cascade.stages if 64 < stage <= size))
+    save_result("drawn", {"prompts": [list(pair) for pair in PROMPTS]}, models=used)
 
 
 def alignment(n: int) -> None:
@@ -103,6 +104,8 @@ def texts() -> None:
     text = insert(text, "notebooks", notebooks.times())
     weights.write_atomic(readme, text)
     card = insert(CARD.read_text(), "alignment", alignment_table())
+    if there := [size for size in superres.WINDOW if (RESULTS / f"sr{size}.json").exists()]:
+        card = insert(card, "superres", superres.as_text({size: load_result(f"sr{size}") for size in there}))
     weights.write_atomic(CARD, insert(card, "thresholds", thresholds.as_text(load_result("thresholds"))))
 
 

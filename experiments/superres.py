@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments.results import save_result, table
-from imagen_lite import data
+from imagen_lite import data, weights
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.data import to_images, to_uint8
 from imagen_lite.evaluate import alignment
@@ -225,15 +225,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "consistency": consistent(cascade, options.resolution, max(16, n // 20)),
         "stages": after_each_stage(cascade, max(8, n // 10)),
     }
-    if options.resolution == 256:
-        weight = cascade.stages[256].sampling.guidance_weight
-        result |= {d: by_caption_alone(cascade, d, max(16, n // 10), weight) for d in ("pattern", "letter")}
-    used = [
-        "t5-lite-base",
-        "reader",
-        "detail",
-        *(STAGES[size] for size in cascade.stages if size <= options.resolution),
-    ]
+    judges = ["reader"]
+    if options.resolution == 256 and (weights.DATA / "weights" / "detail").is_dir():
+        judges.append("detail")
+        w = cascade.stages[256].sampling.guidance_weight
+        result |= {d: by_caption_alone(cascade, d, max(16, n // 10), w) for d in ("pattern", "letter")}
+    used = ["t5-lite-base", *judges, *(STAGES[size] for size in cascade.stages if size <= options.resolution)]
     save_result(f"sr{options.resolution}", result, models=used)
 
 

@@ -5,9 +5,11 @@ python -m experiments.sweeps
 
 import json
 
-from experiments.results import save_result
+from experiments.results import BASE, save_result
 from imagen_lite import viz, weights
 from imagen_lite.cascade import load_cascade
+from imagen_lite.stage import STAGES
+from imagen_lite.widgets.cascade import CascadeExplorer
 from imagen_lite.widgets.enlarged import enlarge_all, save_enlarged
 from imagen_lite.widgets.figures import sweep_sheet
 from imagen_lite.widgets.panels import enlarge, stack_pictures
@@ -17,6 +19,7 @@ from imagen_lite.widgets.trace import sample_trace, save_trace
 
 SIGNATURE = weights.DATA / "readme" / "signature.png"
 STEPS = weights.DATA / "readme" / "steps.png"  # one picture being drawn: notebook 03's first picture
+CASCADE = weights.DATA / "readme" / "cascade.jpg"  # one picture after each stage: notebook 09's first picture
 ROW = weights.DATA / "readme" / "guidance.png"  # its last row alone: notebook 07's first picture
 PROMPTS = {  # category -> (prompt, seed); the first of all is the signature picture
     "one thing": (
@@ -41,6 +44,7 @@ def main() -> None:
     if 256 in cascade.stages:
         for name, (prompt, seed) in ENLARGED.items():
             save_enlarged(enlarge_all(cascade, prompt, seed), name)
+        viz.save(CascadeExplorer("cascade-00").stages(), CASCADE)
     for name, (prompt, seed, weight, thresholds) in TRACES.items():
         save_trace(sample_trace(cascade, prompt, seed, weight, thresholds), name)
     viz.save(DenoisingScrubber("trace-00").figure(), STEPS)
@@ -55,10 +59,13 @@ def main() -> None:
             viz.save(stack_pictures(row, across=True, gap=4), ROW)
         print(name, prompt, [[frame.aligned for frame in row] for row in sweep.frames], flush=True)
     weights.write_atomic(FOLDER / "index.json", json.dumps(names, indent=1) + "\n")
-    save_result(
-        "sweeps",
-        {"prompts": [list(row) for row in listed], "traces": list(TRACES), "steps": cascade.stages[64].sampling.steps},
-    )
+    told = {
+        "prompts": [list(row) for row in listed],
+        "traces": list(TRACES),
+        "steps": cascade.stages[64].sampling.steps,
+    }
+    used = (*BASE, *(STAGES[size] for size in cascade.stages if size > 64))
+    save_result("sweeps", told | {"enlarged": {name: list(row) for name, row in ENLARGED.items()}}, models=used)
 
 
 if __name__ == "__main__":

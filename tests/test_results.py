@@ -3,13 +3,27 @@
 import pytest
 
 from experiments import refresh, thresholds
-from experiments.results import ROOT, insert, load_result, weights_in_use
+from experiments.results import RESULTS, ROOT, insert, load_result, weights_in_use
+from imagen_lite import weights
+from imagen_lite.stage import STAGES
+
+MADE = ["drawn", "sweeps", "thresholds", "alignment", *(path.stem for path in sorted(RESULTS.glob("sr*.json")))]
 
 
-@pytest.mark.parametrize("name", ["drawn", "sweeps", "thresholds", "alignment"])
+@pytest.mark.parametrize("name", MADE)
 def test_results_were_made_from_the_shipped_weights(name):
     made_from = load_result(name)["weights"]
-    assert made_from == weights_in_use(), "weights changed since: run make refresh"
+    assert "base64" in made_from
+    assert made_from == weights_in_use(list(made_from)), "weights changed since: run make refresh"
+
+
+@pytest.mark.parametrize("name", ["drawn", "sweeps"])
+def test_every_stage_that_is_shipped_has_drawn(name):
+    used = load_result(name)["weights"]
+    wanted = [
+        s for size, s in STAGES.items() if (size == 256 or name == "sweeps") and (weights.DATA / "weights" / s).is_dir()
+    ]
+    assert [stage for stage in wanted if stage not in used] == [], "run make refresh"
 
 
 def test_the_readme_shows_the_real_loop():

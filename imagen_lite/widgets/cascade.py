@@ -80,12 +80,28 @@ class CascadeExplorer(Explorer):
                 sheet.paste(self.detail(e.pictures[row, column], side), (left + column * (side + 8), y))
         return sheet
 
+    def stages(self, side: int = 300) -> Image.Image:
+        """What each stage made of it, and below the same detail of each, at `side` pixels."""
+        e, gap, top = self.enlarged, 8, 28
+        level, weight = int(self.level.index or 0), int(self.weight.index or 0)
+        shown = {64: e.given[0], 256: e.pictures[level, weight]} | (
+            {len(e.final): e.final} if len(e.final) > 256 else {}
+        )
+        sheet = Image.new("RGB", (len(shown) * (side + gap) - gap, top + 2 * (side + gap) - gap), "white")
+        pen = ImageDraw.Draw(sheet)
+        for column, (size, picture) in enumerate(shown.items()):
+            x, way = column * (side + gap), Image.Resampling.NEAREST if size == 64 else Image.Resampling.LANCZOS
+            pen.text((x + side / 2, top - 6), f"{size} × {size}", fill=panels.INK, font=panels.font(15), anchor="ms")
+            sheet.paste(Image.fromarray(picture).resize((side, side), way), (x, top))
+            sheet.paste(self.detail(picture, side), (x, top + side + gap))
+        return sheet
+
     def detail(self, picture: np.ndarray, side: int) -> Image.Image:
         """The quarter of a picture (H, W, 3) around the busiest place, at `side` pixels."""
         size, (x, y) = len(picture) // 2, self.busiest()
         left, top = (int(np.clip(v * 2 * size - size / 2, 0, size)) for v in (x, y))
         crop = Image.fromarray(picture).crop((left, top, left + size, top + size))
-        return crop.resize((side, side), Image.Resampling.LANCZOS)
+        return crop.resize((side, side), Image.Resampling.NEAREST if size <= 32 else Image.Resampling.LANCZOS)
 
     def save_gif(self, path: str | Path, seconds: float = 0.7) -> Path:
         """Write the 256-px pictures of the weight that is chosen, the augmentation level rising, as an animation."""
