@@ -25,7 +25,7 @@ def cascade():
     def stage(size: int) -> Stage:
         torch.manual_seed(size)
         unet = EfficientUNet(dataclasses.replace(TINY, low_res=size > 64)).eval().requires_grad_(False)
-        unet.out.weight.normal_(std=0.05)
+        unet.out.weight.normal_(std=0.05 if size == 64 else 2.0)
         return Stage(unet, il.CosineSchedule(-8.0, 8.0), size, sampling=Sampling(steps=2, guidance_weight=2.0))
 
     encoder = load_text_encoder(weights.DATA / "weights" / "t5-lite-base")
