@@ -1,4 +1,4 @@
-"""The lecture page in a real browser: five steps, a prediction, a show of hands, a revelation."""
+"""The lecture page in a real browser: six steps, a prediction, a show of hands, a revelation."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_the_lecture_asks_counts_hands_and_reveals(tmp_path):
         sheet.goto(address)
         root = sheet.locator(".il-lecture")
         root.wait_for()
-        for number, title in enumerate(("w = 1", "Raise w", "x0 leaves", "Static", "Dynamic"), 1):
+        for number, title in enumerate(("w = 1", "Raise w", "x0 leaves", "Static", "Dynamic", "Then it grows"), 1):
             root.get_by_role("button", name=f"{number}. ").click()
             root.locator("h2", has_text=title).wait_for()
             assert root.locator(".il-told").count() == 0  # nothing is given away

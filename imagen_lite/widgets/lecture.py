@@ -1,4 +1,4 @@
-"""The lecture page: a talk in five steps about guidance and thresholding, on prepared pictures, live on request.
+"""The lecture page: a talk in six steps about guidance, thresholding and the cascade, on prepared pictures or live.
 
 Each step asks the room to predict, takes a show of hands, and reveals. All of it is linked in the browser: nothing
 has to be computed on stage until somebody writes a prompt of their own.
@@ -14,6 +14,7 @@ from PIL import Image
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.widgets import panels
 from imagen_lite.widgets.base import Explorer
+from imagen_lite.widgets.cascade import CascadeExplorer
 from imagen_lite.widgets.guidance import GuidanceExplorer
 from imagen_lite.widgets.steps import SaturationExplorer
 from imagen_lite.widgets.sweep import THRESHOLDS, WEIGHTS, Sweep, load_sweep, prepared
@@ -84,6 +85,16 @@ STEPS = (
         "a prompt of your own: from here on it is live.",
         "s = 1 where a picture is in range: it is no normalisation. A cap of 1 on s would be static clipping again.",
     ),
+    Step(
+        "Then it grows",
+        "A second model makes 256 pixels out of 64. It learned from clean small pictures, and is given drawn ones. So "
+        "we add noise to what it is given, and tell it how much. What happens as that noise grows?",
+        ("the large picture gets noisier", "it heeds the small one less", "nothing"),
+        "<b>It heeds the small one less.</b> With no noise it believes every blotch, and sharpens it. With some it "
+        "mends, and makes up what fits; with much it draws a picture of its own. Look at the detail.",
+        "Nothing is recovered here: detail is made up, within what the small picture says. The level is not sigma, and "
+        "the noise is drawn once, before the loop.",
+    ),
 )  # fmt: skip
 
 
@@ -102,7 +113,8 @@ class Lecture(Explorer):
         self.clipped.threshold.index = THRESHOLDS.index("static")
         self.raised.threshold.index, self.raised.weight.index = THRESHOLDS.index("none"), 0
         self.explorer.weight.index = len(WEIGHTS) - 1
-        shown = (_first_column(), self.raised, self.saturation, self.clipped, self.explorer)
+        self.cascade = CascadeExplorer()
+        shown = (_first_column(), self.raised, self.saturation, self.clipped, self.explorer, self.cascade)
         self.step = W.ToggleButtons(
             options=[f"{i}. {step.title}" for i, step in enumerate(STEPS, 1)], style={"button_width": "auto"}
         )
