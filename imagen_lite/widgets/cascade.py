@@ -24,7 +24,7 @@ class CascadeExplorer(Explorer):
         wide = {"description_width": "initial"}
         self.stage = W.ToggleButtons(options=["64", "256", str(len(e.final))], index=1, style={"button_width": "70px"})
         self.level = W.SelectionSlider(
-            options=[f"{v:g}" for v in e.aug_levels], index=1, description="augmentation level", style=wide
+            options=[f"{v:g}" for v in e.aug_levels], index=0, description="augmentation level", style=wide
         )
         self.weight = W.SelectionSlider(
             options=[f"{v:g}" + (" (off)" if v == 1 else "") for v in e.weights], index=1,
@@ -91,7 +91,7 @@ class CascadeExplorer(Explorer):
         pen = ImageDraw.Draw(sheet)
         for column, (size, picture) in enumerate(shown.items()):
             x, way = column * (side + gap), Image.Resampling.NEAREST if size == 64 else Image.Resampling.LANCZOS
-            pen.text((x + side / 2, top - 6), f"{size} × {size}", fill=panels.INK, font=panels.font(15), anchor="ms")
+            pen.text((x + side / 2, top - 6), f"{size} px", fill=panels.INK, font=panels.font(15), anchor="ms")
             sheet.paste(Image.fromarray(picture).resize((side, side), way), (x, top))
             sheet.paste(self.detail(picture, side), (x, top + side + gap))
         return sheet
