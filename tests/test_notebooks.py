@@ -25,7 +25,7 @@ def test_each_notebook_keeps_the_rules(path):
 def test_each_notebook_was_run_with_the_shipped_weights(path):
     measured = load_result("notebooks")
     assert measured["weights"] == weights_in_use(), "run make refresh after new weights"
-    assert measured["notebooks"][path.stem]["seconds"] <= 90
+    assert measured["notebooks"][path.stem]["seconds"] <= (180 if path.stem.startswith("05") else 90)  # 05 trains
 
 
 def test_the_readme_has_every_notebook():
