@@ -94,8 +94,14 @@ def relative_position_bucket(offset: Tensor, num_buckets: int = 32, max_distance
     return (offset > 0).long() * half + torch.where(n < exact, n, far)
 
 
+def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
+    """g x / sqrt(mean(x²) + eps) over the last axis, in float32 or better: x (..., D), weight (D,) -> (..., D)."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
 class RMSNorm(nn.Module):
-    """y = g * x / sqrt(mean(x²) + eps), over the last axis, in float32 or better: no mean, no bias."""
+    """`rms_norm` with a weight to learn: no mean, no bias."""
 
     def __init__(self, dim: int, eps: float):
         super().__init__()
@@ -104,9 +110,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D), in x's dtype."""
-        wide = x if x.dtype == torch.float64 else x.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * (wide * scale).to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class RelativeBias(nn.Module):

@@ -26,9 +26,14 @@ def same(a: Any, b: Tensor | float) -> bool:
     return torch.allclose(torch.as_tensor(a, dtype=torch.float32), torch.as_tensor(b, dtype=torch.float32), atol=1e-5)
 
 
+def normal(*shape: int, seed: int) -> Tensor:
+    """Standard normal numbers, the same for the same seed; torch's own generator is left alone."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
 def pictures(scale: float, seed: int = 0, count: int = 2) -> Tensor:
     """Small pictures of noise to try an answer on: (count, 3, 8, 8), of standard deviation `scale`."""
-    return scale * torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return scale * normal(count, 3, 8, 8, seed=seed)
 
 
 def judge(exercise: Exercise, answer: Answer) -> str:

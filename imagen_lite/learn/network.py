@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imagen_lite.layers import Attention, ResnetBlock, sinusoidal
-from imagen_lite.learn.exercise import Answer, Exercise, same
+from imagen_lite.learn.exercise import Answer, Exercise, normal, same
 from imagen_lite.text import TextEmbedding
 
 T = torch.tensor([0.0, 0.001, 0.013, 0.04])  # small, so that float32 can tell angles apart
@@ -55,10 +55,6 @@ def _random(module: nn.Module, seed: int) -> None:
         parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
-def _draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 with torch.random.fork_rng(devices=[]), torch.no_grad():
     BLOCK, FRESH, LAYER = ResnetBlock(16, 32, 8), ResnetBlock(16, 32, 8), Attention(32, 2, 12, pixels=True)
     _random(BLOCK, 0)
@@ -66,12 +62,12 @@ with torch.random.fork_rng(devices=[]), torch.no_grad():
 for _module in (BLOCK, FRESH, LAYER):
     _module.requires_grad_(False)
 
-X, EMB = _draw(2, 16, 6, 6, seed=2), _draw(2, 8, seed=3)
-QUERY, KEY, VALUE = _draw(3, 2, 2, 9, 4, seed=4)
-TEXT_KEY, TEXT_VALUE = _draw(2, 2, 2, 5, 4, seed=5)
+X, EMB = normal(2, 16, 6, 6, seed=2), normal(2, 8, seed=3)
+QUERY, KEY, VALUE = normal(3, 2, 2, 9, 4, seed=4)
+TEXT_KEY, TEXT_VALUE = normal(2, 2, 2, 5, 4, seed=5)
 MASK = torch.tensor([[True, True, True, False, False], [True] * 5])
 SPOILT = TEXT_VALUE.masked_fill(~MASK[:, None, :, None], 9.0)
-SEEN, TOKENS = _draw(2, 32, 3, 3, seed=6), _draw(2, 5, 12, seed=7)
+SEEN, TOKENS = normal(2, 32, 3, 3, seed=6), normal(2, 5, 12, seed=7)
 
 
 def _block(modulate: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:

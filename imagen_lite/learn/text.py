@@ -7,15 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imagen_lite.layers import AttentionPool
-from imagen_lite.learn.exercise import Answer, Exercise, same
-from imagen_lite.t5 import RMSNorm, relative_position_bucket
+from imagen_lite.learn.exercise import Answer, Exercise, normal, same
+from imagen_lite.t5 import relative_position_bucket, rms_norm
 from imagen_lite.text import TextEmbedding
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
-    """g x / sqrt(mean(x²) + eps) over the last axis, in float32: x (..., D), weight (D,) -> (..., D) in x's dtype."""
-    wide = x.float()
-    return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
 def attention_pool(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
@@ -32,14 +26,8 @@ def drop_text(tokens: Tensor, mask: Tensor, keep: Tensor) -> tuple[Tensor, Tenso
     return tokens * keep[:, None, None], torch.where(keep[:, None], mask, first)
 
 
-def _normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 # RMSNorm
-X, WEIGHT = _normal(11, 3, 5, 16) + 0.5, 1 + 0.5 * _normal(12, 16)
-NORM = RMSNorm(16, 1e-6).requires_grad_(False)
-NORM.weight.copy_(WEIGHT)
+X, WEIGHT = normal(3, 5, 16, seed=11) + 0.5, 1 + 0.5 * normal(16, seed=12)
 LOUD = torch.full((2, 16), 300.0).half()  # its squares are beyond float16
 
 
@@ -61,7 +49,7 @@ def _nearest(offset: Tensor) -> Tensor:
 
 
 # Pooling: two captions, of 6 and of 3 tokens
-TOKENS, MASK = _normal(13, 2, 6, 16), torch.arange(6) < torch.tensor([[6], [3]])
+TOKENS, MASK = normal(2, 6, 16, seed=13), torch.arange(6) < torch.tensor([[6], [3]])
 with torch.random.fork_rng(devices=[]):
     torch.manual_seed(14)
     POOL = AttentionPool(16, 16, heads=1).requires_grad_(False)
@@ -95,7 +83,10 @@ EXERCISES: dict[str, Exercise] = {
                 lambda f: not same(f(X, WEIGHT), WEIGHT * F.layer_norm(X, (16,))),
                 "the mean is taken away first: that is LayerNorm. T5 only divides",
             ),
-            (lambda f: not same(f(X, WEIGHT), NORM(X) / WEIGHT), "weight, the g of the formula, is not used"),
+            (
+                lambda f: not same(f(X, WEIGHT), rms_norm(X, 1 + 0 * WEIGHT)),
+                "weight, the g of the formula, is not used",
+            ),
             (
                 lambda f: not same(f(X, WEIGHT), _scaled(X.norm(dim=-1, keepdim=True))),
                 "every vector gets length 1: divide by the root of the *mean* of the squares, not of their sum",
@@ -117,7 +108,7 @@ EXERCISES: dict[str, Exercise] = {
                 "float16 values of 300 do not come out as 1: their squares overflow. Square x.float(), as T5 does",
             ),
             (
-                lambda f: same(f(X, WEIGHT), NORM(X)) and same(f(1e-3 * X, WEIGHT), NORM(1e-3 * X)),
+                lambda f: all(same(f(x, WEIGHT), rms_norm(x, WEIGHT)) for x in (X, 1e-3 * X)),
                 "close, but not g x / sqrt(mean(x²) + eps): eps is under the root",
             ),
         ),

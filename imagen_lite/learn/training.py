@@ -43,10 +43,6 @@ def _asked(f: Answer) -> tuple[Tensor, Tensor]:
     return seen[0]
 
 
-def _plain(f: Answer) -> bool:
-    return same(_loss(f, 0.5), 0.25)
-
-
 _WEIGHT = float((1 / SCHEDULE.alpha(T) ** 2).mean())  # of an error of one at both times
 _APART = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)  # the second picture's prediction is twice as far off
 
@@ -68,7 +64,10 @@ EXERCISES: dict[str, Exercise] = {
                 lambda f: same(_loss(f, 0.0), 0.0),
                 "a perfect prediction of the noise has a loss: it is eps that is predicted, not the picture",
             ),
-            (lambda f: not _plain(f), "right but for the weight: divide each picture's error by its alpha(t)²"),
+            (
+                lambda f: not same(_loss(f, 0.5), 0.25),
+                "right but for the weight: divide each picture's error by its alpha(t)²",
+            ),
             (
                 lambda f: not same(_loss(f, 0.5), 0.5 * _WEIGHT),
                 "this is the absolute error; it has to be squared",

@@ -90,10 +90,11 @@ STEPS = (
         "A second model makes 256 pixels out of 64. It learned from clean small pictures, and is given drawn ones. So "
         "we add noise to what it is given, and tell it how much. What happens as that noise grows?",
         ("the large picture gets noisier", "it heeds the small one less", "nothing"),
-        "<b>It heeds the small one less.</b> With no noise it believes every blotch, and sharpens it. With some it "
-        "mends, and makes up what fits; with much it draws a picture of its own. Look at the detail.",
-        "Nothing is recovered here: detail is made up, within what the small picture says. The level is not sigma, and "
-        "the noise is drawn once, before the loop.",
+        "<b>It heeds the small one less.</b> With no noise it keeps to it, blotches and all. The more noise, the more "
+        "it draws of its own: outline and colour drift. What that is worth depends on its training; this one, after an "
+        "hour, leaves blotches of its own. Look at the detail.",
+        "The paper samples at levels of 0.1 to 0.3, to mend what the stage before got wrong. Nothing is recovered: "
+        "detail is made up. The level is not sigma, and the noise is drawn once, before the loop.",
     ),
 )  # fmt: skip
 
