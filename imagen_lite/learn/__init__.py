@@ -5,6 +5,7 @@
     learn.take("guidance", my_guidance)      # yours once it passes, the library's until then
     learn.progress()                         # what is solved so far
     learn.my_imagen()                        # every piece: yours where there is one, the library's where not
+    learn.assemble(cascade, pieces)          # the trained weights, computed by those pieces
 
 An unsolved exercise, a stub that returns None, breaks nothing. What passes in a notebook is put into `my_imagen.py`.
 """
@@ -16,10 +17,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from imagen_lite.learn import cascade, diffusion, guidance, network, sampling, text, thresholding, training, world
+from imagen_lite.learn.assembled import assemble
 from imagen_lite.learn.collected import FILE, collect, collected, load, own_file
 from imagen_lite.learn.exercise import Answer, Exercise, judge
 
-__all__ = ["EXERCISES", "FILE", "SERIES", "check", "my_imagen", "own_file", "progress", "solution", "take"]
+__all__ = ["EXERCISES", "FILE", "SERIES", "assemble", "check", "my_imagen", "own_file", "progress", "solution", "take"]
 
 SERIES: dict[str, dict[str, Exercise]] = {
     "01": world.EXERCISES,
