@@ -3,6 +3,7 @@
 make notebooks                                   # all of them
 python -m experiments.notebooks 07 08            # some
 python -m experiments.notebooks --lint           # only the rules (tests do this too)
+python -m experiments.notebooks --sizes          # words and code cells of each
 """
 
 import argparse
@@ -97,6 +98,15 @@ def _title(path: Path) -> str:
     return nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].split("·", 1)[-1].strip()
 
 
+def sizes(path: Path) -> str:
+    """How long a notebook is: words of prose, as `wc` counts them, code cells, lines of the middle and the longest."""
+    cells = nbformat.read(path, as_version=4).cells
+    words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    lines = [len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code"]
+    told = f"{words:5,} words, {len(lines):2} code cells, {statistics.median(lines):.0f} lines in the middle"
+    return f"{path.stem:30}{told}, {max(lines)} at most"
+
+
 # Rules -------------------------------------------------------------------------------------------------------------
 
 
@@ -173,8 +183,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run the notebooks from clean kernels, or only hold their rules.")
     parser.add_argument("numbers", nargs="*", help="of the notebooks, such as 07; all if none is named")
     parser.add_argument("--lint", action="store_true", help="only hold the rules")
+    parser.add_argument("--sizes", action="store_true", help="only say how long they are")
     options = parser.parse_args()
     chosen = [p for p in notebooks() if not options.numbers or p.stem[:2] in options.numbers]
+    if options.sizes:
+        return print("\n".join(map(sizes, chosen)))
     if not options.lint:
         run_all(chosen)
     wrong = [f"{path.name}: {rule}" for path in chosen for rule in lint(path)]

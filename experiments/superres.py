@@ -5,6 +5,7 @@ python -m experiments.superres 256 -n 2000      # or 1024; needs the stages up t
 
 import argparse
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -29,7 +30,7 @@ from imagen_lite.evaluate.fidelity import (
     spectrum,
 )
 from imagen_lite.scenes.detail import read_details
-from imagen_lite.scenes.reader import box_of, read
+from imagen_lite.scenes.reader import box_of
 from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import SPLITS, Scene, sample_scene
 from imagen_lite.stage import STAGES
@@ -128,38 +129,45 @@ def after_each_stage(cascade: Cascade, n: int, batch: int = 8) -> dict:
     return {"n": n, "rows": rows}
 
 
-def bearing(detail: str, n: int) -> list[tuple[Scene, str]]:
-    """`n` test scenes of one thing with a pattern, or a letter, and a caption that tells it."""
-    found, seeds = [], iter(SPLITS["test"])
-    while len(found) < n:
-        scene = sample_scene(next(seeds), count=1)
+def bearing(detail: str) -> Iterator[tuple[Scene, str]]:
+    """Test scenes of one thing with a pattern, or a letter, and a caption that tells it."""
+    for seed in SPLITS["test"]:
+        scene = sample_scene(seed, count=1)
         thing = scene.things[0]
         if detail == "letter" and thing.letter:
-            found.append((scene, f"a {thing.color} cube with the letter {thing.letter} on it"))
+            yield scene, f"a {thing.color} cube with the letter {thing.letter} on it"
         elif detail == "pattern" and thing.pattern != "plain":
-            found.append((scene, f"a {thing.pattern} {thing.color} {thing.kind}"))
-    return found
+            yield scene, f"a {thing.pattern} {thing.color} {thing.kind}"
 
 
-def by_caption_alone(cascade: Cascade, detail: str, n: int, weight: float, batch: int = 8) -> dict:
-    """Patterns or letters that are not read at 64 px: how often right at 256 px with the caption, and without."""
-    draw, null = drawer(cascade, 256, weight=weight), drawer(cascade, 256, weight=0.0)
-    right: dict[str, list[bool]] = {"with": [], "without": []}
-    chosen = bearing(detail, 3 * n)
-    for i in tqdm(range(0, len(chosen), batch), desc=detail):
-        low_res = render([scene for scene, _ in chosen[i : i + batch]], 64)
-        rows = [
-            k for k, ((scene, _), seen) in enumerate(zip(chosen[i : i + batch], read(low_res), strict=True))
-            if detail == "letter" or not seen or seen[0].pattern != scene.things[0].pattern
-        ]  # fmt: skip
-        if not rows or len(right["with"]) >= n:
-            continue
-        scenes, captions = zip(*(chosen[i + k] for k in rows), strict=True)
-        for way, one in (("with", draw), ("without", null)):
-            drawn = one(low_res[rows], list(captions), [i + k for k in rows])
-            words = read_details(drawn, [box_of(scene, 0) for scene in scenes])
-            right[way] += [w[detail] == getattr(s.things[0], detail) for w, s in zip(words, scenes, strict=True)]
-    table = {way: np.array(found[:n], float) for way, found in right.items()}
+def right(images: Tensor, scenes: Sequence[Scene], detail: str) -> list[bool]:
+    """Whether the judge of details reads each scene's one thing right."""
+    words = read_details(images, [box_of(scene, 0) for scene in scenes])
+    return [w[detail] == getattr(s.things[0], detail) for w, s in zip(words, scenes, strict=True)]
+
+
+def unread(detail: str, batch: int = 8) -> Iterator[tuple[Tensor, list[Scene], list[str]]]:
+    """Batches of what the judge misreads at 64 px, enlarged by a formula: low-res renders, scenes and captions."""
+    source = bearing(detail)
+    while some := list(itertools.islice(source, batch)):
+        scenes, captions = (list(part) for part in zip(*some, strict=True))
+        low_res = render(scenes, 64)
+        rows = [k for k, read in enumerate(right(bicubic(low_res, 256), scenes, detail)) if not read]
+        if rows:
+            yield low_res[rows], [scenes[k] for k in rows], [captions[k] for k in rows]
+
+
+def by_caption_alone(cascade: Cascade, detail: str, n: int, weight: float) -> dict:
+    """Patterns or letters that cannot be read at 64 px: how often right at 256 px with the caption, and without."""
+    ways = {"with": drawer(cascade, 256, weight=weight), "without": drawer(cascade, 256, weight=0.0)}
+    found: dict[str, list[bool]] = {way: [] for way in ways}
+    for low_res, scenes, captions in tqdm(unread(detail), desc=detail):
+        seeds = [scene.seed for scene in scenes]
+        for way, draw in ways.items():
+            found[way] += right(draw(low_res, captions, seeds), scenes, detail)
+        if len(found["with"]) >= n:
+            break
+    table = {way: np.array(hits[:n], float) for way, hits in found.items()}
     gain = table["with"] - table["without"]
     return {"n": len(gain)} | {way: round(v.mean(), 4) for way, v in table.items()} | {
         "gain": round(gain.mean(), 4), "interval": interval(gain)

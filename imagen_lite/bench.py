@@ -65,6 +65,18 @@ def median_seconds(work: Callable[[], object], repeats: int, device: torch.devic
     return round(statistics.median(times[1:]), 4)
 
 
+def peak_memory(device: torch.device) -> float | None:
+    """The most memory held so far, in GB: of the process, or on a GPU of its tensors. None where nothing tells."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
 def _import_row(repeats: int) -> dict[str, Any]:
     """In fresh interpreters, whose own start is taken off."""
     code = "import imagen_lite as il; il.load_cascade"
@@ -86,8 +98,9 @@ def _render_row(repeats: int, device: torch.device) -> dict[str, Any]:
 
 def _sample_row(cascade: Cascade, size: int, repeats: int) -> dict[str, Any]:
     seconds = median_seconds(lambda: cascade.sample([PROMPT], resolution=size), repeats, cascade.device)
-    steps = sum(stage.sampling.steps for own, stage in cascade.stages.items() if own <= size)
-    return {"name": f"sample one picture, {size} px", "seconds": seconds, "note": f"{steps} guided steps, loaded"}
+    steps = "+".join(str(stage.sampling.steps) for own, stage in cascade.stages.items() if own <= size)
+    note = f"{steps} steps, loaded" + (f"; peak memory {peak:.1f} GB" if (peak := peak_memory(cascade.device)) else "")
+    return {"name": f"sample one picture, {size} px", "seconds": seconds, "note": note}
 
 
 def _training_row(cascade: Cascade, repeats: int) -> dict[str, Any]:

@@ -190,6 +190,17 @@ def test_bench_measures_what_is_there(run, tiny, monkeypatch, tmp_path):
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert [row["name"].split()[0] for row in rows] == ["import", "render", "sample", "training"]
     assert all(row["seconds"] > 0 for row in rows) and "sample one picture, 64 px" in out
+    assert sys.platform == "win32" or "peak memory" in rows[2]["note"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell")
+def test_peak_memory_is_in_gigabytes():
+    code = (
+        "import torch; from imagen_lite.bench import peak_memory as peak; cpu = torch.device('cpu')",
+        "x = torch.ones(125_000_000); before = peak(cpu); y = torch.ones_like(x); print(peak(cpu) - before)",
+    )
+    out = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, check=True).stdout
+    assert 0.4 < float(out) < 0.7
 
 
 def test_help_does_not_wait_for_torch():

@@ -1,5 +1,7 @@
 """The judge of super-resolution: what a perfect stage and plain interpolation would score."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import sample_scene
 
 N = 12
+BEARING = list(itertools.islice(superres.bearing("pattern"), 20))
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +64,27 @@ def test_both_interpolations_keep_what_they_enlarge(real):
 
 @pytest.mark.parametrize("detail", ["pattern", "letter"])
 def test_captions_of_details_tell_them(detail):
-    for scene, caption in superres.bearing(detail, 20):
+    for scene, caption in itertools.islice(superres.bearing(detail), 20):
         thing, told = scene.things[0], parse(caption).things
         assert len(scene.things) == len(told) == 1
         assert (told[0].color, told[0].kind) == (thing.color, thing.kind)
         assert getattr(told[0], detail) == getattr(thing, detail) not in ("", "plain")
+
+
+def test_only_what_is_misread_when_small_is_asked_for(monkeypatch):
+    """A judge to whom all that is bright is right: renders are misread, and so is a picture drawn without text."""
+    bright = lambda images, scenes, detail: (images.mean((1, 2, 3)) > 0.9).tolist()  # noqa: E731
+    monkeypatch.setattr(superres, "right", bright)
+
+    def drawer(cascade, resolution, weight):
+        return lambda low_res, captions, seeds: torch.full((len(seeds), 3, 8, 8), 1.0 if weight else -1.0)
+
+    monkeypatch.setattr(superres, "drawer", drawer)
+    result = superres.by_caption_alone(None, "pattern", 10, weight=2.0)
+    assert result == {"n": 10, "with": 1.0, "without": 0.0, "gain": 1.0, "interval": (1.0, 1.0)}
+    monkeypatch.setattr(superres, "right", lambda images, scenes, detail: [True] * len(scenes))
+    monkeypatch.setattr(superres, "bearing", lambda detail: itertools.islice(BEARING, 20))
+    assert list(superres.unread("pattern")) == []
 
 
 def test_a_pair_of_the_test_split_belongs_together(tmp_path, monkeypatch):
