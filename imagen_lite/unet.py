@@ -67,6 +67,9 @@ class UNetConfig:
         head_channels: width of an attention head.
         low_res: whether the network is conditioned on a low-resolution picture and its augmentation level.
         low_res_error: root mean square of what that picture, upsampled, leaves open of the large one.
+        gate: whether the last layer also says, pixel by pixel, how much of the noisy picture is to be passed on.
+            Most of what a network must say at little noise is that noise itself, and folded pixels have too few
+            channels to carry it through.
 
     Raises:
         ValueError: a value out of range, or values that do not go together.
@@ -85,6 +88,7 @@ class UNetConfig:
     head_channels: int = 64
     low_res: bool = False
     low_res_error: float = 0.1
+    gate: bool = False
 
     def __post_init__(self) -> None:
         levels = len(self.channels)
@@ -191,7 +195,7 @@ class EfficientUNet(nn.Module):
         self.stem = nn.Conv2d(colors * (1 + config.low_res), config.channels[0], 3, padding=1)
         self.down, self.up = _levels(config)
         self.norm = group_norm(config.channels[0])
-        self.out = zero_init(nn.Conv2d(config.channels[0], colors, 3, padding=1))
+        self.out = zero_init(nn.Conv2d(config.channels[0], colors * (1 + config.gate), 3, padding=1))
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(
@@ -227,10 +231,9 @@ class EfficientUNet(nn.Module):
             guess, error = expected_picture(low_res, aug_level, self.config.low_res_error)
             surprise = surprise - (t.float() * (math.pi / 2)).cos().view(-1, 1, 1, 1) * guess
         c_skip, c_in, c_out = preconditioning(t, error)
-        inputs = (c_in * surprise).to(x_t.dtype)
-        if low_res is not None:
-            inputs = torch.cat([inputs, low_res], dim=1)
-        x = F.pixel_unshuffle(inputs, self.config.patch).contiguous(memory_format=torch.channels_last)
+        inputs = c_in * surprise
+        seen = inputs.to(x_t.dtype) if low_res is None else torch.cat([inputs.to(x_t.dtype), low_res], dim=1)
+        x = F.pixel_unshuffle(seen, self.config.patch).contiguous(memory_format=torch.channels_last)
         x = self.stem(x)
         skips = []
         for block in self.down:
@@ -240,6 +243,9 @@ class EfficientUNet(nn.Module):
         for block in self.up:
             x, _ = block(x, emb, text, skips.pop())
         output = F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.config.patch).float()
+        if self.config.gate:
+            output, share = output.chunk(2, dim=1)
+            output = output + share * inputs
         return c_skip * surprise + c_out * output
 
     def _check(self, x_t: Tensor, text: TextEmbedding, low_res: Tensor | None, aug_level: Tensor | None) -> None:

@@ -1,5 +1,6 @@
 """What a U-Net is spared: what is known of a picture without it, and the scales of what it is given and has to say."""
 
+import dataclasses
 import math
 
 import pytest
@@ -67,3 +68,22 @@ def test_an_untrained_super_resolution_takes_the_low_res_picture_for_the_picture
     with torch.no_grad():
         eps = model(x_t, t, text(1), low_res, level)
     assert (to_x0(eps, x_t, alpha, sigma, "eps") - low_res).abs().max() < 0.05
+
+
+def test_a_gate_grows_out_of_a_model_without_and_passes_the_surprise_on():
+    torch.manual_seed(0)
+    plain, gated = EfficientUNet(SUPER_RES).eval(), EfficientUNet(dataclasses.replace(SUPER_RES, gate=True)).eval()
+    torch.nn.init.normal_(plain.out.weight)
+    weights = plain.state_dict()
+    grown = {f"out.{k}": torch.cat([weights[f"out.{k}"], 0 * weights[f"out.{k}"]]) for k in ("weight", "bias")}
+    gated.load_state_dict(weights | grown)
+    x_t, low_res, t, level = noise(1, 3, 16, 16), noise(1, 3, 16, 16, seed=1), torch.tensor([0.3]), torch.zeros(1)
+    with torch.no_grad():
+        before, after = plain(x_t, t, text(1), low_res, level), gated(x_t, t, text(1), low_res, level)
+        torch.testing.assert_close(after, before)
+        gated.out.bias[len(gated.out.bias) // 2 :] = 0.5
+        guess, error = expected_picture(low_res, level, SUPER_RES.low_res_error)
+        surprise = x_t - math.cos(math.pi * 0.15) * guess
+        _, c_in, c_out = preconditioning(t, error)
+        after = gated(x_t, t, text(1), low_res, level)
+        torch.testing.assert_close(after, before + 0.5 * c_out * c_in * surprise, atol=1e-4, rtol=1e-4)

@@ -18,7 +18,7 @@ from imagen_lite.unet import UNetConfig
 
 UNET = UNetConfig(  # 2.0 M parameters, 63 GFLOP a call on a whole picture
     channels=(64, 80, 128), blocks=(1, 1, 1), attention=(None, None, "cross"), strides=(1, 2, 2), patch=4,
-    low_res=True, low_res_error=0.09,
+    low_res=True, low_res_error=0.09, gate=True,
 )  # fmt: skip
 SAMPLING = Sampling(steps=8, guidance_weight=1.0, lambda_start=-5.0, aug_level=0.0)
 CPU = Recipe(
