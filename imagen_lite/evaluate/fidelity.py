@@ -67,9 +67,9 @@ def consistency(images: Tensor, low_res: Tensor) -> Tensor:
     return 10 * torch.log10(4 / (small - low_res).square().mean((1, 2, 3)).clamp(min=1e-10))
 
 
-def color_shift(images: Tensor, low_res: Tensor) -> Tensor:
-    """By how much each channel's mean differs from what the picture was made from: (B, 3)."""
-    return images.float().mean((2, 3)) - low_res.float().mean((2, 3))
+def color_shift(images: Tensor, others: Tensor) -> Tensor:
+    """By how much each channel's mean differs from that of other pictures, of any size: (B, 3)."""
+    return images.float().mean((2, 3)) - others.float().mean((2, 3))
 
 
 def spectrum(images: Tensor, bins: int = 32) -> Tensor:
