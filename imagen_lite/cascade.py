@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from imagen_lite import sampler, weights
-from imagen_lite.augmentation import augment, check_aug_level, upsample
+from imagen_lite.augmentation import augment, check_aug_level, expected_picture, upsample
 from imagen_lite.guidance import Guidance, OnX0, Weight, check_weight, classifier_free_guidance, guided
 from imagen_lite.inputs import check_low_res, check_prompts, check_seeds
 from imagen_lite.sampler import Noise, State, Step, keyed_noise, time_grid
@@ -201,12 +201,16 @@ class Cascade:
         """The states of one stage; `images` are those of the stage before."""
         size, count = plan.stage.resolution, len(seeds)
         index = list(self.stages).index(size)
-        low_res = level = None
+        noise: Noise = keyed_noise(seeds, (count, 3, size, size), self.device, stream=2 * index)
+        low_res = level = start = None
         if images is not None:
             eps = keyed_noise(seeds, images.shape, self.device, stream=2 * index + 1)()
             level = torch.full((count,), plan.aug_level, device=self.device)
             # Once, at its own resolution, and before the loop: both halves of guidance and all steps see the same.
             low_res = upsample(augment(images, level, eps), size)
+            # alpha at the first level is not 0: noise alone would say, falsely, that the picture is grey.
+            first, guess = plan.levels[0], expected_picture(low_res, level, 0.0)[0]
+            start = first.alpha * guess + first.sigma * noise()
 
         def unet(x_t: Tensor, t: Tensor, *conditions: Any) -> Tensor:
             inputs = (x_t, plan.stage.schedule.angle(t), *conditions)
@@ -218,8 +222,7 @@ class Cascade:
         predict_eps = guided(
             unet, text, plan.weight, kind=plan.stage.kind, guidance=guidance, low_res=low_res, aug_level=level
         )
-        noise: Noise = keyed_noise(seeds, (count, 3, size, size), self.device, stream=2 * index)
-        return sampler.sample(predict_eps, noise, plan.levels, threshold=plan.threshold, step=plan.step)
+        return sampler.sample(predict_eps, noise, plan.levels, threshold=plan.threshold, step=plan.step, start=start)
 
 
 def load_cascade(

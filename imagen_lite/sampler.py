@@ -147,6 +147,7 @@ def sample(
     *,
     threshold: Threshold = dynamic_threshold,
     step: Step = ddim_step,
+    start: Tensor | None = None,
 ) -> Iterator[State]:
     """Draws pictures: yields the `State` of each step, and the last one's x0 is the result (Imagen Fig. A.31).
 
@@ -158,9 +159,10 @@ def sample(
         levels: from `time_grid`; one evaluation at each but the last.
         threshold: x0 -> x0, see `thresholding`.
         step: (x_t, x0, t, s, noise, last) -> x_s, see `STEPS`; `last` is the step before's (x0, level), or None.
+        start: the first x_t, where something is known of the picture; None is noise alone.
     """
     steps = len(levels) - 1
-    x_t, last = noise(), None
+    x_t, last = noise() if start is None else start, None
     for index, (t, s) in enumerate(zip(levels, levels[1:], strict=False)):
         eps = predict_eps(x_t, t)
         raw_x0 = to_x0(eps, x_t, t.alpha, t.sigma, "eps")

@@ -124,6 +124,22 @@ def test_a_picture_of_ones_own_is_where_the_cascade_begins(both, monkeypatch):
     assert torch.equal(given.images, drawn.images)  # the same noise, whoever drew the picture before
 
 
+@pytest.mark.parametrize("start", [-5.0, 1.0])
+def test_sampling_that_begins_late_begins_with_what_the_low_res_picture_says(both, start):
+    """Noise alone would say that the picture is grey, at a level where there should be some of it."""
+    stage = both.stages[32]
+    stage = dataclasses.replace(stage, sampling=dataclasses.replace(stage.sampling, lambda_start=start, aug_level=0.0))
+    states = []
+    low_res = torch.full((len(PROMPTS), 3, 16, 16), 0.8)
+    Cascade(FakeEncoder(), {16: both.stages[16], 32: stage}).sample(
+        PROMPTS, low_res=low_res, seed=0, callback=lambda size, state: states.append(state)
+    )
+    alpha, sigma = states[0].t.alpha, states[0].t.sigma
+    noise = (states[0].x_t - alpha * 0.8) / sigma
+    assert states[0].t.log_snr == pytest.approx(start)
+    assert float(noise.mean()) == pytest.approx(0, abs=0.03) and float(noise.std()) == pytest.approx(1, abs=0.03)
+
+
 def test_large_pictures_go_through_the_network_a_few_at_a_time(both, monkeypatch):
     whole = both.sample(PROMPTS, seed=3).images
     calls = record(both.stages[32], monkeypatch)

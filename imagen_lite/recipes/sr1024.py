@@ -20,7 +20,7 @@ UNET = UNetConfig(  # 2.0 M parameters, 63 GFLOP a call on a whole picture
     channels=(64, 80, 128), blocks=(1, 1, 1), attention=(None, None, "cross"), strides=(1, 2, 2), patch=4,
     low_res=True, low_res_error=0.09, gate=True,
 )  # fmt: skip
-SAMPLING = Sampling(steps=8, guidance_weight=1.0, lambda_start=-5.0, aug_level=0.0)
+SAMPLING = Sampling(steps=8, guidance_weight=1.0, spacing="log_snr", lambda_start=-5.0, aug_level=0.0)
 CPU = Recipe(
     UNET, TrainConfig(batch=16, lr=1e-3, warmup=500, ema=0.9995), LinearSchedule(), pictures=8_000, size=1024,
     window=256, sampling=SAMPLING,
