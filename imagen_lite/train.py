@@ -62,21 +62,33 @@ def _hash(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
+def _keys(seed: int, step: int, samples: Tensor, stream: int) -> Tensor:
+    """A 32-bit key a sample, (B,) int64."""
+    key = _hash(_hash(torch.tensor([seed, step, stream], dtype=torch.int64)).cumsum(0) & 0xFFFFFFFF)
+    return _hash(samples.to(torch.int64) + int(key[0] ^ (key[1] << 1) ^ (key[2] << 2)) & 0xFFFFFFFF)
+
+
 def keyed_uniform(seed: int, step: int, samples: Tensor, count: int, stream: int = 0) -> Tensor:
     """Uniform numbers in (0, 1), (B, count), a function of (seed, step, samples[b], position, stream) alone.
 
     So training draws the same t, noise and dropout for a sample whatever the batch, the process or the device it is in,
     and again after a resume. `samples` (B,) are the indices of the samples within the step.
     """
-    key = _hash(_hash(torch.tensor([seed, step, stream], dtype=torch.int64)).cumsum(0) & 0xFFFFFFFF)
-    rows = _hash(samples.to(torch.int64) + int(key[0] ^ (key[1] << 1) ^ (key[2] << 2)) & 0xFFFFFFFF)
+    rows = _keys(seed, step, samples, stream)
     lanes = torch.arange(count, device=samples.device, dtype=torch.int64) * 0x9E3779B1
     bits = _hash((_hash((rows[:, None] + lanes[None]) & 0xFFFFFFFF) ^ rows[:, None]) & 0xFFFFFFFF)
     return ((bits >> 8).float() + 0.5) / 2**24
 
 
 def keyed_normal(seed: int, step: int, samples: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
-    """Standard normal numbers (B, *shape), keyed as `keyed_uniform` (Box-Muller)."""
+    """Standard normal numbers (B, *shape), keyed as `keyed_uniform`.
+
+    On a CPU a generator of its own draws each sample's, for hashing as many numbers takes as long as the network there;
+    elsewhere they are hashed, all at once (Box-Muller).
+    """
+    if samples.device.type == "cpu":
+        keys = _keys(seed, step, samples, stream).tolist()
+        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(key)) for key in keys])
     half = -(-math.prod(shape) // 2)
     u = keyed_uniform(seed, step, samples, 2 * half, stream)
     radius, angle = (-2 * u[:, :half].log()).sqrt(), 2 * math.pi * u[:, half:]

@@ -17,8 +17,9 @@ CELLS = (
     "widgets.SaturationExplorer('trace-08')",
     "widgets.DenoisingScrubber('trace-00')",
     "widgets.AttentionMaps(widgets.word_maps(cascade, 'a red cone on the grass'))",
+    "widgets.CascadeExplorer()",
 )
-EXPLORERS = (".il-explorer", ".il-saturation", ".il-scrubber", ".il-attention")
+EXPLORERS = (".il-explorer", ".il-saturation", ".il-scrubber", ".il-attention", ".il-cascade")
 
 
 @pytest.fixture(scope="module", params=["jupyterlab", "voila"])
@@ -114,6 +115,24 @@ def test_another_word_lights_other_places(shown):
     before = shade.get_attribute("src")
     sheet.locator(".il-attention").get_by_role("button", name="cone", exact=True).click()
     sheet.wait_for_function("before => document.querySelector('.il-attention .il-shade').src !== before", arg=before)
+
+
+def test_the_cascade_is_shown_stage_by_stage_whole_and_in_detail(shown):
+    sheet, _ = shown
+    root = sheet.locator(".il-cascade")
+    root.scroll_into_view_if_needed()
+    image = root.locator(".il-screen img:visible").last
+    seen = {}
+    for stage in root.locator(".widget-toggle-button").all()[:3]:
+        stage.click()
+        sheet.wait_for_timeout(100)
+        seen[stage.inner_text()] = image.get_attribute("src")
+    assert len(set(seen.values())) == 3 and {"64", "256"} < set(seen)
+    assert image.evaluate("e => getComputedStyle(e).transform") == "none"
+    root.get_by_role("button", name="detail", exact=True).click()
+    sheet.wait_for_function("e => getComputedStyle(e).transform.startsWith('matrix(4')", arg=image.element_handle())
+    root.get_by_role("button", name="whole", exact=True).click()
+    root.get_by_role("button", name="256", exact=True).click()
 
 
 def test_a_prompt_of_ones_own_is_drawn_and_nonsense_gets_a_sentence(shown):
