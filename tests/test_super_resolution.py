@@ -126,6 +126,18 @@ def test_a_run_learns_draws_milestones_exports_and_goes_on(small_run, tmp_path, 
     assert "of another shape" in capsys.readouterr().out and load_stage(out).unet.config == wider
 
 
+def test_a_run_goes_on_with_a_gate_that_its_weights_had_not(small_run, tmp_path, capsys):
+    before = small_run(24)
+    plain = weights.load_tensors(before)
+    gated = small_run(1, folder="gated", unet=dataclasses.replace(UNET, gate=True))
+    assert "going on from out" in capsys.readouterr().out and weights.load_manifest(gated)["pictures_seen"] == 200
+    grown = weights.load_tensors(gated)
+    assert load_stage(gated).unet.config.gate and (grown["stem.weight"] - plain["stem.weight"]).abs().max() < 0.01
+    half = len(plain["out.bias"])
+    assert (grown["out.weight"][:half] - plain["out.weight"]).abs().max() < 0.01
+    assert grown["out.weight"][half:].abs().max() < 0.01  # it was closed a step ago
+
+
 def test_the_doctor_looks_at_everything(pools, monkeypatch, capsys):
     monkeypatch.setattr(Recipe, "pools", lambda *args: pools)
     monkeypatch.setattr(doctor, "check_captions", lambda *args: "captions are these")

@@ -106,16 +106,31 @@ def start(model: EfficientUNet, folder: Path, out: Path, fresh: bool) -> dict:
     if state.exists() and begun.exists():
         return json.loads(begun.read_text())
     past = {"pictures_seen": 0, "hours": 0.0}
-    there = not fresh and (out / weights.TENSORS).exists()
-    if there and UNetConfig.from_dict(weights.load_config(out)["unet"]) != model.config:
-        print(f"{out.name} is of another shape than this recipe's: starting from nothing")
-    elif there:
-        weights.load_into(model, out)
-        manifest = weights.load_manifest(out)
-        past = {key: manifest[key] for key in past}
-        print(f"going on from {out.name}, which has seen {past['pictures_seen']:,} pictures")
+    if not fresh and (out / weights.TENSORS).exists():
+        if _load(model, out):
+            manifest = weights.load_manifest(out)
+            past = {key: manifest[key] for key in past}
+            print(f"going on from {out.name}, which has seen {past['pictures_seen']:,} pictures")
+        else:
+            print(f"{out.name} is of another shape than this recipe's: starting from nothing")
     weights.write_atomic(begun, json.dumps(past))
     return past
+
+
+def _load(model: EfficientUNet, folder: Path) -> bool:
+    """Give the model a folder's weights, and a gate that is closed where they have none; False if they do not fit."""
+    config = UNetConfig.from_dict(weights.load_config(folder)["unet"])
+    if config == model.config:
+        weights.load_into(model, folder)
+    elif dataclasses.replace(config, gate=True) == model.config:
+        plain = EfficientUNet(config)
+        weights.load_into(plain, folder)
+        state = plain.state_dict()
+        gate = {name: torch.cat([state[name], 0 * state[name]]) for name in ("out.weight", "out.bias")}
+        model.load_state_dict(state | gate)
+    else:
+        return False
+    return True
 
 
 def export(
