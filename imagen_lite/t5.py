@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from imagen_lite import weights
-from imagen_lite.weights import WeightsError
+from imagen_lite.weights import WeightsError, resolve_folder
 
 FEED_FORWARDS = ("relu", "gated-gelu")
 # Names inside a transformers checkpoint -> ours. "layer.0" is attention, "layer.1" the feed-forward.
@@ -255,29 +255,6 @@ class T5Encoder(nn.Module):
                 found = "is missing" if name not in ours else f"has shape {tuple(ours[name].shape)}"
                 raise WeightsError(f"T5 weight {name} {found}, but config.json asks for {tuple(parameter.shape)}")
         self.load_state_dict(ours)
-
-
-def resolve_folder(path_or_hub_id: str | Path) -> Path:
-    """A folder with config.json: the path itself if it is one, else a download of that hub id (safetensors only).
-
-    Raises:
-        WeightsError: neither a folder with config.json nor a hub id that can be reached.
-    """
-    path = Path(path_or_hub_id).expanduser()
-    if (path / weights.CONFIG).is_file():
-        return path
-    if path.exists() or path.is_absolute() or str(path_or_hub_id).count("/") > 1:
-        raise WeightsError(f"no T5 encoder in {path}: there is no config.json; give a transformers folder")
-    from huggingface_hub import snapshot_download
-
-    wanted = ["config.json", "tokenizer.json", "*.safetensors", "*.safetensors.index.json"]
-    try:
-        return Path(snapshot_download(str(path_or_hub_id), allow_patterns=wanted))
-    except Exception as error:  # the hub's client raises many kinds; all mean the same here
-        raise WeightsError(
-            f"{str(path_or_hub_id)!r} is no folder here and the Hugging Face hub could not give it "
-            f"({type(error).__name__}); check the name and the network, or give a local folder"
-        ) from error
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ DATA = Path(os.environ.get("IMAGEN_LITE_DATA") or Path(__file__).resolve().paren
 """The folder `data/` of the clone, or what the environment variable IMAGEN_LITE_DATA names."""
 
 TENSORS, CONFIG, MANIFEST = "model.safetensors", "config.json", "manifest.json"
+HUB_SECONDS = 4.0
+"""How long the Hugging Face hub may take to answer before it counts as out of reach."""
 
 
 class WeightsError(RuntimeError):
@@ -136,6 +139,57 @@ def load_into(module: nn.Module, folder: str | Path) -> None:
             f"{Path(folder) / TENSORS} does not fit this {type(module).__name__}: {first[0].strip().rstrip('.')}; "
             f"build it from the config.json beside the weights, or train it again."
         ) from error
+
+
+def resolve_folder(path_or_hub_id: str | Path) -> Path:
+    """A folder with config.json: the path itself if it is one, else what the hub has, downloaded once.
+
+    Of a hub model only config.json, tokenizer.json and safetensors are taken. When the hub is out of reach, which is
+    known after `HUB_SECONDS`, what was downloaded before will do.
+
+    Raises:
+        WeightsError: neither a folder with config.json nor a hub id that can be reached.
+    """
+    path = Path(path_or_hub_id).expanduser()
+    if (path / CONFIG).is_file():
+        return path
+    if path.exists() or path.is_absolute() or str(path_or_hub_id).count("/") > 1:
+        raise WeightsError(f"no text encoder in {path}: there is no config.json; give a transformers folder")
+    return _from_hub(str(path_or_hub_id))
+
+
+def _from_hub(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = [CONFIG, "tokenizer.json", "*.safetensors", "*.safetensors.index.json"]
+    failure = _hub_failure(hub_id)
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted, local_files_only=failure is not None))
+    except Exception as error:  # the hub's client raises many kinds; all mean the same here
+        raise WeightsError(
+            f"{hub_id!r} is no folder here and the Hugging Face hub could not give it "
+            f"({type(failure or error).__name__}); check the name and the network, or, offline, fetch it elsewhere "
+            f"with `hf download {hub_id}` and give the folder that this prints"
+        ) from (failure or error)
+
+
+def _hub_failure(hub_id: str) -> Exception | None:
+    """Why the hub does not answer; None if it does. On a thread: a name server out of reach heeds no timeout."""
+    from huggingface_hub import HfApi
+
+    failures: list[Exception] = [TimeoutError(f"no answer within {HUB_SECONDS} s")]
+
+    def ask() -> None:
+        try:
+            HfApi().model_info(hub_id, timeout=HUB_SECONDS / 2)
+            failures.clear()
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    return failures[-1] if failures else None
 
 
 def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

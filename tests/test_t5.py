@@ -142,7 +142,8 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 def test_missing_folder_and_unreachable_hub_are_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="no config.json"):
         T5Encoder.from_pretrained(tmp_path)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: (_ for _ in ()).throw(OSError("offline")))
+    for name in ("HfApi.model_info", "snapshot_download"):
+        monkeypatch.setattr(f"huggingface_hub.{name}", lambda *a, **k: (_ for _ in ()).throw(OSError("offline")))
     with pytest.raises(WeightsError, match="'google/flan-t5-small' is no folder here and the Hugging Face hub") as info:
         T5Encoder.from_pretrained("google/flan-t5-small")
     assert "\n" not in str(info.value)

@@ -215,8 +215,12 @@ assert cache(captions).tokens[:, 0, 0].tolist() == list(range(60))
 
 
 def test_two_processes_share_a_cache(tmp_path):
-    command = [sys.executable, "-c", WRITER, str(tmp_path / "cache.sqlite")]
+    path = tmp_path / "cache.sqlite"
+    command = [sys.executable, "-c", WRITER, str(path)]
     running = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
     for process in running:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors.decode()
+    alone = EmbeddingCache(path)
+    assert (alone.name, alone.dim, alone.max_length) == ("fake", 8, 16)
+    assert alone(["x" * n for n in range(60)]).tokens[:, 0, 0].tolist() == list(range(60))

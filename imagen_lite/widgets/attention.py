@@ -16,7 +16,7 @@ from imagen_lite.cascade import Cascade
 from imagen_lite.data import to_uint8
 from imagen_lite.layers import record_attention
 from imagen_lite.sampler import State
-from imagen_lite.text import T5TextEncoder
+from imagen_lite.text import FrozenTextEncoder
 from imagen_lite.widgets import panels
 from imagen_lite.widgets.base import Explorer, frames_of_two
 
@@ -61,13 +61,14 @@ def word_maps(cascade: Cascade, prompt: str, seed: int = 0, weight: float = 5.0)
     """Draw a picture at 64 px and keep what its attention looked at.
 
     Raises:
-        TypeError: the cascade's text encoder is not a T5 with a tokenizer that knows where its tokens stand.
+        TypeError: the cascade's text encoder has no tokenizer that knows where its tokens stand.
     """
     encoder = cascade.text_encoder
-    if not isinstance(encoder, T5TextEncoder):
-        raise TypeError(f"attention maps need a T5 text encoder, not {type(encoder).__name__}")
+    if not isinstance(encoder, FrozenTextEncoder):
+        raise TypeError(f"attention maps need a text encoder with its tokenizer, not {type(encoder).__name__}")
     spans = word_spans(prompt)
-    offsets = encoder.tokenizer.tokenizer.encode(prompt, add_special_tokens=False).offsets
+    starts = [(0, 0) for _ in encoder.tokenizer.start_ids]  # of no word
+    offsets = [*starts, *encoder.tokenizer.tokenizer.encode(prompt, add_special_tokens=False).offsets]
     maps: list[Tensor] = []
     pictures: list[Tensor] = []
     with record_attention(cascade.stages[64].unet) as records:
