@@ -34,13 +34,13 @@ _MODULE_OF = {
     "noise_conditioning_augmentation": "augmentation",
 }
 _SUBMODULES = ("schedule", "prediction", "guidance", "thresholding", "sampler", "weights", "t5", "text", "layers")
-_SUBMODULES += ("unet", "augmentation", "inputs", "stage", "cascade", "toys", "scenes", "viz", "data", "train")
+_SUBMODULES += ("unet", "augmentation", "inputs", "stage", "cascade", "hub", "toys", "scenes", "viz", "data", "train")
 _SUBMODULES += ("evaluate", "learn", "widgets")
 
 __all__ = ["__version__", *_MODULE_OF, *_SUBMODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
-    from imagen_lite import augmentation, cascade, data, evaluate, guidance, inputs, layers, learn  # isort: skip
+    from imagen_lite import augmentation, cascade, data, evaluate, guidance, hub, inputs, layers, learn  # isort: skip
     from imagen_lite import prediction, sampler, scenes  # isort: skip
     from imagen_lite import schedule, stage, t5, text, thresholding, toys, train, unet, viz, weights, widgets  # isort: skip
     from imagen_lite.augmentation import noise_conditioning_augmentation

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from imagen_lite import sampler, weights
-from imagen_lite.augmentation import augment, check_aug_level, expected_picture, upsample
+from imagen_lite.augmentation import check_aug_level
 from imagen_lite.guidance import Guidance, OnX0, Weight, check_weight, classifier_free_guidance, guided
 from imagen_lite.inputs import check_low_res, check_prompts, check_seeds
 from imagen_lite.sampler import Noise, State, Step, keyed_noise, time_grid
@@ -204,13 +204,14 @@ class Cascade:
         noise: Noise = keyed_noise(seeds, (count, 3, size, size), self.device, stream=2 * index)
         low_res = level = start = None
         if images is not None:
-            eps = keyed_noise(seeds, images.shape, self.device, stream=2 * index + 1)()
             level = torch.full((count,), plan.aug_level, device=self.device)
-            # Once, at its own resolution, and before the loop: both halves of guidance and all steps see the same.
-            low_res = upsample(augment(images, level, eps), size)
-            # alpha at the first level is not 0: noise alone would say, falsely, that the picture is grey.
-            first, guess = plan.levels[0], expected_picture(low_res, level, 0.0)[0]
-            start = first.alpha * guess + first.sigma * noise()
+
+            def draw(shape: Sequence[int]) -> Tensor:
+                return keyed_noise(seeds, shape, self.device, stream=2 * index + 1)()
+
+            # Once, and before the loop: both halves of guidance and all steps see the same.
+            low_res = plan.stage.condition(images, level, draw)
+            start = plan.stage.start(plan.levels[0], low_res, level, noise())
 
         def unet(x_t: Tensor, t: Tensor, *conditions: Any) -> Tensor:
             inputs = (x_t, plan.stage.schedule.angle(t), *conditions)

@@ -2,17 +2,19 @@
 
 import dataclasses
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from imagen_lite import sampler, weights
-from imagen_lite.augmentation import check_aug_level
+from imagen_lite.augmentation import augment, check_aug_level, expected_picture, upsample
 from imagen_lite.guidance import check_weight
 from imagen_lite.prediction import Kind, check_kind
-from imagen_lite.schedule import CosineSchedule, LinearSchedule
+from imagen_lite.schedule import CosineSchedule, Level, LinearSchedule, Schedule
 from imagen_lite.unet import EfficientUNet, UNetConfig
 
 STAGES = {64: "base64", 256: "sr256", 1024: "sr1024"}  # resolution -> folder in data/weights, and recipe
@@ -46,10 +48,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Stage:
-    """One model of the cascade: what it is, and how it is sampled. `kind` is what the network predicts."""
+    """One model of the cascade: what it is, how it is conditioned and sampled. `kind` is what the network predicts.
 
-    unet: EfficientUNet
-    schedule: CosineSchedule | LinearSchedule
+    `unet` is an `EfficientUNet`, or a network that is called as one.
+    """
+
+    unet: nn.Module
+    schedule: Schedule
     resolution: int
     kind: Kind = "eps"
     sampling: Sampling = field(default_factory=Sampling)
@@ -57,8 +62,28 @@ class Stage:
     def __post_init__(self):
         check_kind(self.kind)
 
+    def condition(self, images: Tensor, aug_level: Tensor, noise: Callable[[Sequence[int]], Tensor]) -> Tensor:
+        """What the network is given of the pictures of the stage before, (B, 3, h, w): augmented, then upsampled.
+
+        Args:
+            aug_level: (B,) in [0, 1]. noise: gives standard normal noise of a shape.
+
+        Returns:
+            (B, 3, resolution, resolution).
+        """
+        return upsample(augment(images, aug_level, noise(images.shape)), self.resolution)
+
+    def start(self, level: Level, low_res: Tensor, aug_level: Tensor, noise: Tensor) -> Tensor:
+        """The first x_t, (B, 3, resolution, resolution), where there is a low-res picture (from `condition`).
+
+        alpha is not 0 at the first level: noise alone would say, falsely, that the picture is grey.
+        """
+        return level.alpha * expected_picture(low_res, aug_level, 0.0)[0] + level.sigma * noise
+
     def config(self) -> dict[str, Any]:
-        """All but the tensors, for config.json; `load_stage` reads it."""
+        """All but the tensors, for config.json; `load_stage` reads it. Raises TypeError for a network of others."""
+        if not isinstance(self.unet, EfficientUNet) or not isinstance(self.schedule, CosineSchedule | LinearSchedule):
+            raise TypeError(f"only a stage with an EfficientUNet is stored, not one with a {type(self.unet).__name__}")
         names = {schedule: name for name, schedule in SCHEDULES.items()}
         return {
             "unet": dataclasses.asdict(self.unet.config),

@@ -14,8 +14,8 @@ import imagen_lite
 ROOT = Path(imagen_lite.__file__).parent
 ORDER = (
     "schedule", "prediction", "guidance", "thresholding", "sampler", "weights", "t5", "text", "layers",
-    "augmentation", "unet", "inputs", "stage", "cascade", "toys", "scenes", "viz", "data", "train", "evaluate", "bench",
-    "learn", "widgets", "recipes", "cli",
+    "augmentation", "unet", "inputs", "stage", "cascade", "hub", "toys", "scenes", "viz", "data", "train", "evaluate",
+    "bench", "learn", "widgets", "recipes", "cli",
 )  # fmt: skip
 CORE = ORDER[: ORDER.index("cascade") + 1]
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem != "__init__")
@@ -76,10 +76,11 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_package_stays_small():
-    """The core is what a good engineer reads in an evening; the world and the recipes are read for their own sake."""
+    """The core is what a good engineer reads in an evening; the world, the recipes and others' models in `hub` are read
+    for their own sake."""
     lines = {path: code_lines(path) for path in MODULES}
     assert sum(n for path, n in lines.items() if row(path) in CORE) <= 2000
-    assert sum(n for path, n in lines.items() if row(path) not in ("scenes", "recipes")) <= 5000
+    assert sum(n for path, n in lines.items() if row(path) not in ("scenes", "recipes", "hub")) <= 5000
 
 
 def run_python(code: str) -> str:
