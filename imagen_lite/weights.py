@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,21 +155,26 @@ def resolve_folder(path_or_hub_id: str | Path) -> Path:
         return path
     if path.exists() or path.is_absolute() or str(path_or_hub_id).count("/") > 1:
         raise WeightsError(f"no text encoder in {path}: there is no config.json; give a transformers folder")
-    return _from_hub(str(path_or_hub_id))
+    return from_hub(str(path_or_hub_id), [CONFIG, "tokenizer.json", "*.safetensors", "*.safetensors.index.json"])
 
 
-def _from_hub(hub_id: str) -> Path:
+def from_hub(hub_id: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
+    """The folder of a hub model, of which the files that match are downloaded once; name them so that none is a pickle.
+
+    Raises:
+        WeightsError: the hub has no such model, or is out of reach and it was not downloaded before.
+    """
     from huggingface_hub import snapshot_download
 
-    wanted = [CONFIG, "tokenizer.json", "*.safetensors", "*.safetensors.index.json"]
     failure = _hub_failure(hub_id)
+    patterns = {"allow_patterns": list(wanted), "ignore_patterns": list(unwanted)}
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted, local_files_only=failure is not None))
+        return Path(snapshot_download(hub_id, **patterns, local_files_only=failure is not None))
     except Exception as error:  # the hub's client raises many kinds; all mean the same here
         raise WeightsError(
             f"{hub_id!r} is no folder here and the Hugging Face hub could not give it "
-            f"({type(failure or error).__name__}); check the name and the network, or, offline, fetch it elsewhere "
-            f"with `hf download {hub_id}` and give the folder that this prints"
+            f"({type(failure or error).__name__}); check the name, its licence and the network, or, offline, fetch it "
+            f"elsewhere with `hf download {hub_id}` and give the local folder that this prints"
         ) from (failure or error)
 
 

@@ -470,7 +470,7 @@ def test_a_hub_out_of_reach_is_one_sentence(monkeypatch):
     def unreachable(*_, **__):
         raise ConnectionError("first line\nsecond line")
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
     with pytest.raises(WeightsError, match="'some/model' is no folder here.*ConnectionError.*local folder") as caught:
         load_diffusers_stage("some/model", device="cpu")
     assert "\n" not in str(caught.value)
@@ -481,6 +481,7 @@ def test_a_hub_out_of_reach_is_one_sentence(monkeypatch):
 )
 def test_half_precision_downloads_the_half_where_it_is_there(tmp_path, monkeypatch, dtype, stored, asked):
     calls = []
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **rest: calls.append(rest) or tmp_path)
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").touch()

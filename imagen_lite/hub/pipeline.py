@@ -18,7 +18,7 @@ from torch import nn
 
 from imagen_lite.hub.schedule import DiscreteSchedule
 from imagen_lite.prediction import Kind
-from imagen_lite.weights import WeightsError
+from imagen_lite.weights import WeightsError, from_hub
 
 KINDS: dict[str, Kind] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 BETAS = ("trained_betas", "beta_schedule", "beta_start", "beta_end", "rescale_betas_zero_snr", "num_train_timesteps")
@@ -35,25 +35,12 @@ def resolve_pipeline(path_or_hub_id: str | Path, parts: Sequence[str], dtype: to
         return path
     if path.is_absolute() or str(path_or_hub_id).count("/") > 1:
         raise WeightsError(f"there is no folder {path}; give that of a diffusers pipeline, or the id of one on the hub")
-    try:
-        return _download(str(path_or_hub_id), parts, dtype)
-    except Exception as error:  # the hub's client raises many kinds; all mean the same here
-        raise WeightsError(
-            f"{str(path_or_hub_id)!r} is no folder here and the Hugging Face hub could not give it "
-            f"({type(error).__name__}); check the name, its licence and the network, or give a local folder"
-        ) from error
-
-
-def _download(hub_id: str, parts: Sequence[str], dtype: torch.dtype) -> Path:
-    from huggingface_hub import snapshot_download
-
     small = [f"{part}/{name}" for part in parts for name in ("*.json", "*.model")]
     if dtype != torch.float32:  # half the download, where the half is there
-        folder = Path(snapshot_download(hub_id, allow_patterns=[*small, *(f"{p}/*fp16*.safetensors" for p in parts)]))
+        folder = from_hub(str(path_or_hub_id), [*small, *(f"{part}/*fp16*.safetensors" for part in parts)])
         if all(variant(folder / part, dtype) for part in parts if (folder / part / "config.json").is_file()):
             return folder
-    whole = [*small, *(f"{part}/*.safetensors" for part in parts)]
-    return Path(snapshot_download(hub_id, allow_patterns=whole, ignore_patterns=["*fp16*"]))
+    return from_hub(str(path_or_hub_id), [*small, *(f"{part}/*.safetensors" for part in parts)], ["*fp16*"])
 
 
 def variant(folder: Path, dtype: torch.dtype) -> str | None:
