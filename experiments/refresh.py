@@ -1,6 +1,7 @@
 """Makes again everything that was made from the weights: README pictures, result files, and the texts they stand in.
 
-make refresh                              # all of it (hours on a CPU)
+make refresh                              # what its weights have changed of since (hours on a CPU after a new base)
+python -m experiments.refresh --all       # all of it
 python -m experiments.refresh --texts     # only put what is measured into the texts
 """
 
@@ -10,7 +11,7 @@ import json
 import textwrap
 
 from experiments import notebooks, superres, sweeps, thresholds
-from experiments.results import BASE, RESULTS, ROOT, insert, load_result, save_result, table
+from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table
 from imagen_lite import sampler, viz, weights
 from imagen_lite.stage import STAGES
 
@@ -113,15 +114,18 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Make again what was made from the weights.")
     parser.add_argument("--texts", action="store_true", help="only put what is measured into the texts")
+    parser.add_argument("--all", action="store_true", help="also what was made from these very weights")
     parser.add_argument("-n", type=int, default=500, help="captions a category")
     parser.add_argument("--cells", type=int, default=48, help="captions a cell of the threshold table")
     options = parser.parse_args()
     if not options.texts:
         RESULTS.mkdir(parents=True, exist_ok=True)
         draw()
-        sweeps.main()
-        save_result("thresholds", thresholds.run(options.cells))
-        alignment(options.n)
+        sweeps.main(options.all)
+        if options.all or not is_current("thresholds"):
+            save_result("thresholds", thresholds.run(options.cells))
+        if options.all or not is_current("alignment"):
+            alignment(options.n)
         notebooks.run_all(notebooks.notebooks())
     texts()
     print(json.dumps({path.name: path.stat().st_size for path in sorted(RESULTS.glob("*.json"))}))

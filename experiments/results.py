@@ -33,6 +33,14 @@ def load_result(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def is_current(name: str, models: Sequence[str] = BASE) -> bool:
+    """Whether a result was made from the weights of `models` as they are shipped now."""
+    if not (RESULTS / f"{name}.json").exists():
+        return False
+    made_from = load_result(name)["weights"]
+    return all(made_from.get(model) == sha256 for model, sha256 in weights_in_use(models).items())
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """A markdown table."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))

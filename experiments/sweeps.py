@@ -5,9 +5,9 @@ python -m experiments.sweeps
 
 import json
 
-from experiments.results import BASE, save_result
+from experiments.results import BASE, is_current, save_result
 from imagen_lite import viz, weights
-from imagen_lite.cascade import load_cascade
+from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.stage import STAGES
 from imagen_lite.widgets.cascade import CascadeExplorer
 from imagen_lite.widgets.enlarged import enlarge_all, save_enlarged
@@ -31,6 +31,7 @@ PROMPTS = {  # category -> (prompt, seed); the first of all is the signature pic
     "text-only words": (("a crimson orb on the grass", 0), ("an azure cottage", 0)),
     "outside this world": (("a horse", 0),),
 }  # fmt: skip
+LISTED = [(category, prompt, seed) for category, rows in PROMPTS.items() for prompt, seed in rows]
 TRACES = {  # name -> (prompt, seed, weight, thresholdings)
     "trace-00": ("a green tree on a wooden table", 0, 5.0, ("dynamic",)),
     "trace-08": ("a pink mushroom on the grass", 0, 8.0, THRESHOLDS),
@@ -38,18 +39,24 @@ TRACES = {  # name -> (prompt, seed, weight, thresholdings)
 ENLARGED = {"cascade-00": ("a striped red cone on a wooden table", 0)}  # name -> (prompt, seed)
 
 
-def main() -> None:
-    """Draw all of them with the shipped weights."""
-    cascade, names = load_cascade(), {}
-    if 256 in cascade.stages:
-        for name, (prompt, seed) in ENLARGED.items():
-            save_enlarged(enlarge_all(cascade, prompt, seed), name)
-        viz.save(CascadeExplorer("cascade-00").stages(), CASCADE)
+def enlarged(cascade: Cascade) -> None:
+    """What the cascade explorer shows, and one picture after each stage."""
+    for name, (prompt, seed) in ENLARGED.items():
+        save_enlarged(enlarge_all(cascade, prompt, seed), name)
+    viz.save(CascadeExplorer("cascade-00").stages(), CASCADE)
+
+
+def traces(cascade: Cascade) -> None:
+    """What the scrubber and the saturation explorer show, and one picture being drawn."""
     for name, (prompt, seed, weight, thresholds) in TRACES.items():
         save_trace(sample_trace(cascade, prompt, seed, weight, thresholds), name)
     viz.save(DenoisingScrubber("trace-00").figure(), STEPS)
-    listed = [(category, prompt, seed) for category, rows in PROMPTS.items() for prompt, seed in rows]
-    for index, (category, prompt, seed) in enumerate(listed):
+
+
+def sweeps(cascade: Cascade) -> None:
+    """What the guidance explorer shows, and the signature picture."""
+    names = {}
+    for index, (category, prompt, seed) in enumerate(LISTED):
         sweep, name = sample_sweep(cascade, prompt, seed), f"{index:02d}"
         save_sweep(sweep, name)
         names[f"{category}: {prompt}"] = name
@@ -59,8 +66,18 @@ def main() -> None:
             viz.save(stack_pictures(row, across=True, gap=4), ROW)
         print(name, prompt, [[frame.aligned for frame in row] for row in sweep.frames], flush=True)
     weights.write_atomic(FOLDER / "index.json", json.dumps(names, indent=1) + "\n")
+
+
+def main(everything: bool = True) -> None:
+    """Draw all of them; what the base model draws alone is left, unless `everything`, if it was drawn by these weights."""
+    cascade = load_cascade()
+    if everything or not is_current("sweeps"):
+        traces(cascade)
+        sweeps(cascade)
+    if 256 in cascade.stages:
+        enlarged(cascade)
     told = {
-        "prompts": [list(row) for row in listed],
+        "prompts": [list(row) for row in LISTED],
         "traces": list(TRACES),
         "steps": cascade.stages[64].sampling.steps,
     }

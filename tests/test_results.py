@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments import refresh, thresholds
-from experiments.results import RESULTS, ROOT, insert, load_result, weights_in_use
+from experiments import refresh, results, thresholds
+from experiments.results import RESULTS, ROOT, insert, is_current, load_result, weights_in_use
 from imagen_lite import weights
 from imagen_lite.stage import STAGES
 
@@ -41,6 +41,12 @@ def test_the_model_card_shows_the_measured_tables():
     text = refresh.CARD.read_text()
     assert insert(text, "alignment", refresh.alignment_table()) == text
     assert insert(text, "thresholds", thresholds.as_text(load_result("thresholds"))) == text
+
+
+def test_what_other_weights_made_is_not_current(monkeypatch):
+    assert is_current("thresholds") and not is_current("never made")
+    monkeypatch.setattr(results, "weights_in_use", lambda models: dict.fromkeys(models, "another"))
+    assert not is_current("thresholds")
 
 
 def test_missing_markers_are_an_error():
