@@ -69,7 +69,7 @@ def sweeps(cascade: Cascade) -> None:
 
 
 def main(everything: bool = True) -> None:
-    """Draw all of them; what the base model draws alone is left, unless `everything`, if it was drawn by these weights."""
+    """Draw all of them; unless `everything`, what the base model draws alone is left if these weights drew it."""
     cascade = load_cascade()
     if everything or not is_current("sweeps"):
         traces(cascade)
