@@ -56,6 +56,13 @@ def test_what_is_stored_comes_back(enlarged, tmp_path):
     assert np.abs(again.pictures.astype(int) - enlarged.pictures).mean() < 2
 
 
+def test_some_of_it_is_what_it_says(enlarged):
+    some = enlarged.some([1], [0, 1])
+    assert (some.aug_levels, some.weights, some.aligned) == ((0.5,), (1.0, 4.0), (enlarged.aligned[1],))
+    assert (some.pictures == enlarged.pictures[1:]).all() and (some.given == enlarged.given[1:]).all()
+    assert len(CascadeExplorer(some).children[3].children[1].children) == 1
+
+
 def test_the_explorer_shows_every_frame_and_tells_its_story(enlarged, tmp_path):
     explorer = CascadeExplorer(enlarged)
     stack = explorer.children[3]

@@ -8,7 +8,7 @@ widgets.AttentionMaps(widgets.word_maps(cascade, prompt))  # which word each pla
 """
 
 from imagen_lite.widgets.attention import AttentionMaps, WordMaps, word_maps
-from imagen_lite.widgets.cascade import CascadeExplorer
+from imagen_lite.widgets.cascade import CascadeExplorer, detail_sheet
 from imagen_lite.widgets.enlarged import Enlarged, enlarge_all, load_enlarged
 from imagen_lite.widgets.guidance import GuidanceExplorer
 from imagen_lite.widgets.lecture import Lecture
@@ -18,6 +18,6 @@ from imagen_lite.widgets.trace import Trace, load_trace, sample_trace
 
 __all__ = [
     "AttentionMaps", "CascadeExplorer", "DenoisingScrubber", "Enlarged", "GuidanceExplorer", "Lecture",
-    "SaturationExplorer", "Sweep", "Trace", "WordMaps", "enlarge_all", "load_enlarged", "load_sweep", "load_trace",
-    "sample_sweep", "sample_trace", "word_maps",
+    "SaturationExplorer", "Sweep", "Trace", "WordMaps", "detail_sheet", "enlarge_all", "load_enlarged",
+    "load_sweep", "load_trace", "sample_sweep", "sample_trace", "word_maps",
 ]  # fmt: skip

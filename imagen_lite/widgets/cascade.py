@@ -50,12 +50,8 @@ class CascadeExplorer(Explorer):
         self.add_class("il-cascade").add_class(own)
 
     def busiest(self) -> tuple[float, float]:
-        """Where a detail view should look, as shares of width and height: where the last picture varies most."""
-        grey = self.enlarged.final.astype(float).mean(-1)
-        cells = grey.reshape(8, len(grey) // 8, 8, len(grey) // 8).std((1, 3))
-        cells[[0, -1]] = cells[:, [0, -1]] = 0  # not at the edge
-        row, column = np.unravel_index(int(cells.argmax()), cells.shape)
-        return (float(column) + 0.5) / 8, (float(row) + 0.5) / 8
+        """Where a detail view looks, as shares of width and height."""
+        return busiest(self.enlarged)
 
     def _frame(self, level: int, weight: int) -> str:
         e = self.enlarged
@@ -67,18 +63,7 @@ class CascadeExplorer(Explorer):
 
     def figure(self, side: int = 150) -> Image.Image:
         """The detail of each 256-px picture: a row an augmentation level, a column a guidance weight."""
-        e, left, top = self.enlarged, 84, 44
-        sheet = Image.new("RGB", (left + len(e.weights) * (side + 8), top + len(e.aug_levels) * (side + 8)), "white")
-        pen = ImageDraw.Draw(sheet)
-        for column, weight in enumerate(e.weights):
-            at = (left + column * (side + 8) + side / 2, top - 8)
-            pen.text(at, f"w = {weight:g}", fill=panels.INK, font=panels.font(15), anchor="ms")
-        for row, level in enumerate(e.aug_levels):
-            y = top + row * (side + 8)
-            pen.text((left - 10, y + side / 2), f"{level:g}", fill=panels.INK, font=panels.font(15), anchor="rm")
-            for column in range(len(e.weights)):
-                sheet.paste(self.detail(e.pictures[row, column], side), (left + column * (side + 8), y))
-        return sheet
+        return detail_sheet(self.enlarged, side)
 
     def stages(self, side: int = 300) -> Image.Image:
         """What each stage made of it, and below the same detail of each, at `side` pixels."""
@@ -93,15 +78,8 @@ class CascadeExplorer(Explorer):
             x, way = column * (side + gap), Image.Resampling.NEAREST if size == 64 else Image.Resampling.LANCZOS
             pen.text((x + side / 2, top - 6), f"{size} px", fill=panels.INK, font=panels.font(15), anchor="ms")
             sheet.paste(Image.fromarray(picture).resize((side, side), way), (x, top))
-            sheet.paste(self.detail(picture, side), (x, top + side + gap))
+            sheet.paste(_detail(e, picture, side), (x, top + side + gap))
         return sheet
-
-    def detail(self, picture: np.ndarray, side: int) -> Image.Image:
-        """The quarter of a picture (H, W, 3) around the busiest place, at `side` pixels."""
-        size, (x, y) = len(picture) // 2, self.busiest()
-        left, top = (int(np.clip(v * 2 * size - size / 2, 0, size)) for v in (x, y))
-        crop = Image.fromarray(picture).crop((left, top, left + size, top + size))
-        return crop.resize((side, side), Image.Resampling.NEAREST if size <= 32 else Image.Resampling.LANCZOS)
 
     def save_gif(self, path: str | Path, seconds: float = 0.7) -> Path:
         """Write the 256-px pictures of the weight that is chosen, the augmentation level rising, as an animation."""
@@ -109,11 +87,44 @@ class CascadeExplorer(Explorer):
         return panels.save_animation([Image.fromarray(row[column]) for row in self.enlarged.pictures], path, seconds)
 
 
+def detail_sheet(e: Enlarged, side: int = 150) -> Image.Image:
+    """The detail of each 256-px picture at `side` pixels: a row an augmentation level, a column a guidance weight."""
+    left, top = 84, 44
+    sheet = Image.new("RGB", (left + len(e.weights) * (side + 8), top + len(e.aug_levels) * (side + 8)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for column, weight in enumerate(e.weights):
+        at = (left + column * (side + 8) + side / 2, top - 8)
+        pen.text(at, f"w = {weight:g}", fill=panels.INK, font=panels.font(15), anchor="ms")
+    for row, level in enumerate(e.aug_levels):
+        y = top + row * (side + 8)
+        pen.text((left - 10, y + side / 2), f"{level:g}", fill=panels.INK, font=panels.font(15), anchor="rm")
+        for column in range(len(e.weights)):
+            sheet.paste(_detail(e, e.pictures[row, column], side), (left + column * (side + 8), y))
+    return sheet
+
+
+def busiest(e: Enlarged) -> tuple[float, float]:
+    """Where the last picture varies most, as shares of width and height."""
+    grey = e.final.astype(float).mean(-1)
+    cells = grey.reshape(8, len(grey) // 8, 8, len(grey) // 8).std((1, 3))
+    cells[[0, -1]] = cells[:, [0, -1]] = 0  # not at the edge
+    row, column = np.unravel_index(int(cells.argmax()), cells.shape)
+    return (float(column) + 0.5) / 8, (float(row) + 0.5) / 8
+
+
+def _detail(e: Enlarged, picture: np.ndarray, side: int) -> Image.Image:
+    """The quarter of a picture (H, W, 3) around the busiest place, at `side` pixels."""
+    size, (x, y) = len(picture) // 2, busiest(e)
+    left, top = (int(np.clip(v * 2 * size - size / 2, 0, size)) for v in (x, y))
+    crop = Image.fromarray(picture).crop((left, top, left + size, top + size))
+    return crop.resize((side, side), Image.Resampling.NEAREST if size <= 32 else Image.Resampling.LANCZOS)
+
+
 def _screen(pixels: np.ndarray, alt: str, kind: str = "il-smooth") -> str:
     picture = Image.fromarray(pixels)
     if picture.width > 2 * SCREEN:
         picture = picture.resize((2 * SCREEN, 2 * SCREEN), Image.Resampling.LANCZOS)  # as many as a fine screen shows
-    return panels.screen(panels.img(panels.jpeg(np.array(picture), quality=85), alt, kind))
+    return panels.screen(panels.img(panels.jpeg(np.array(picture), quality=58), alt, kind))
 
 
 def _columns(*parts: tuple[str, str]) -> str:

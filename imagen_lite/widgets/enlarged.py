@@ -5,7 +5,7 @@ Prepared ones lie in `data/sweeps` (NAME-64, -256 and -1024.webp, and NAME.json)
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,17 @@ class Enlarged:
     pictures: np.ndarray
     aligned: tuple[tuple[bool, ...], ...]
     final: np.ndarray
+
+    def some(self, levels: Sequence[int], weights: Sequence[int]) -> "Enlarged":
+        """Only these rows and columns, by their index: a notebook must not weigh what a lecture may."""
+        return replace(
+            self,
+            aug_levels=tuple(self.aug_levels[i] for i in levels),
+            weights=tuple(self.weights[k] for k in weights),
+            given=self.given[list(levels)],
+            pictures=self.pictures[np.ix_(levels, weights)],
+            aligned=tuple(tuple(self.aligned[i][k] for k in weights) for i in levels),
+        )
 
 
 def enlarge_all(
