@@ -167,9 +167,12 @@ def from_hub(hub_id: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -
     from huggingface_hub import snapshot_download
 
     failure = _hub_failure(hub_id)
-    patterns = {"allow_patterns": list(wanted), "ignore_patterns": list(unwanted)}
+    only_local = failure is not None
     try:
-        return Path(snapshot_download(hub_id, **patterns, local_files_only=failure is not None))
+        folder = snapshot_download(
+            hub_id, allow_patterns=list(wanted), ignore_patterns=list(unwanted), local_files_only=only_local
+        )
+        return Path(folder)
     except Exception as error:  # the hub's client raises many kinds; all mean the same here
         raise WeightsError(
             f"{hub_id!r} is no folder here and the Hugging Face hub could not give it "

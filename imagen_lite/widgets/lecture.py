@@ -91,8 +91,8 @@ STEPS = (
         "we add noise to what it is given, and tell it how much. What happens as that noise grows?",
         ("the large picture gets noisier", "it heeds the small one less", "nothing"),
         "<b>It heeds the small one less.</b> With no noise it keeps to it, blotches and all. The more noise, the more "
-        "it draws of its own: outline and colour drift. What that is worth depends on its training; this one, after an "
-        "hour, leaves blotches of its own. Look at the detail.",
+        "it draws of its own: outlines drift, and where the guidance weight is large the caption comes through, which "
+        "says that the cone is striped. Look at the detail.",
         "The paper samples at levels of 0.1 to 0.3, to mend what the stage before got wrong. Nothing is recovered: "
         "detail is made up. The level is not sigma, and the noise is drawn once, before the loop.",
     ),
