@@ -53,7 +53,7 @@ def until_another(sheet, explorer: str, before: str) -> str:
     return picture(sheet, explorer)
 
 
-@pytest.mark.parametrize("explorer", EXPLORERS)
+@pytest.mark.parametrize("explorer", EXPLORERS[:-1])
 def test_the_slider_moves_by_keyboard_and_by_mouse(shown, explorer):
     sheet, _ = shown
     sheet.locator(explorer).scroll_into_view_if_needed()
@@ -122,6 +122,12 @@ def test_the_cascade_is_shown_stage_by_stage_whole_and_in_detail(shown):
     root = sheet.locator(".il-cascade")
     root.scroll_into_view_if_needed()
     image = root.locator(".il-screen img:visible").last
+    first = image.get_attribute("src")
+    root.locator(".noUi-handle").first.focus()
+    sheet.keyboard.press("ArrowRight")  # the augmentation level
+    sheet.wait_for_function("([e, before]) => e.src !== before || !e.offsetParent", arg=[image.element_handle(), first])
+    assert image.get_attribute("src") != first
+    sheet.keyboard.press("ArrowLeft")
     seen = {}
     for stage in root.locator(".widget-toggle-button").all()[:3]:
         stage.click()

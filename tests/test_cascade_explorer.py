@@ -25,6 +25,8 @@ def cascade():
     def stage(size: int) -> Stage:
         torch.manual_seed(size)
         unet = EfficientUNet(dataclasses.replace(TINY, low_res=size > 64)).eval().requires_grad_(False)
+        for weight in (p for p in unet.parameters() if not p.any() and p.dim() > 1):
+            weight.normal_(std=0.1)  # what begins at zero: without it the text says nothing
         unet.out.weight.normal_(std=0.05 if size == 64 else 2.0)
         return Stage(unet, il.CosineSchedule(-8.0, 8.0), size, sampling=Sampling(steps=2, guidance_weight=2.0))
 

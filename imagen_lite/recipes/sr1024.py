@@ -16,7 +16,7 @@ from imagen_lite.stage import Sampling
 from imagen_lite.train import TrainConfig
 from imagen_lite.unet import UNetConfig
 
-UNET = UNetConfig(  # 2.0 M parameters, 63 GFLOP a call on a whole picture
+UNET = UNetConfig(  # 2.0 M parameters, 66 GFLOP a call on a whole picture
     channels=(64, 80, 128), blocks=(1, 1, 1), attention=(None, None, "cross"), strides=(1, 2, 2), patch=4,
     low_res=True, low_res_error=0.09, gate=True,
 )  # fmt: skip
