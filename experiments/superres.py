@@ -114,14 +114,14 @@ def consistent(cascade: Cascade, resolution: int, n: int) -> dict:
     return {"n": n, "psnr_db": round(float(psnr.mean()), 2), "interval": ends, "least": round(float(psnr.min()), 2)}
 
 
-def after_each_stage(cascade: Cascade, n: int, batch: int = 8) -> dict:
-    """Alignment of pictures drawn from text alone, as each of their stages shows it; paired differences to 64 px."""
+def after_each_stage(cascade: Cascade, resolution: int, n: int, batch: int = 8) -> dict:
+    """Alignment of pictures drawn from text alone, as each stage up to `resolution` shows it; differences to 64 px."""
     names = list(CATEGORIES)[:3]
     captions = [case.caption for name in names for case in cases(name, "test", -(-n // len(names)))][:n]
-    right: dict[int, list[bool]] = {size: [] for size in cascade.stages}
+    right: dict[int, list[bool]] = {size: [] for size in cascade.stages if size <= resolution}
     for i in tqdm(range(0, n, batch), desc="after each stage"):
         part = captions[i : i + batch]
-        for size, images in cascade.sample(part, seed=i).stages.items():
+        for size, images in cascade.sample(part, seed=i, resolution=resolution).stages.items():
             right[size] += [verdict.aligned for verdict in alignment(images, part)]
     table = {size: np.array(found, float) for size, found in right.items()}
     first = table[min(table)]
@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = {
         "from_renders": from_renders(drawer(cascade, options.resolution), options.resolution, n),
         "consistency": consistent(cascade, options.resolution, max(16, n // 20)),
-        "stages": after_each_stage(cascade, max(8, n // 10)),
+        "stages": after_each_stage(cascade, options.resolution, max(8, n // 10)),
     }
     judges = ["reader"]
     if options.resolution == 256 and (weights.DATA / "weights" / "detail").is_dir():

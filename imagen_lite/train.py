@@ -84,11 +84,16 @@ def keyed_normal(seed: int, step: int, samples: Tensor, shape: tuple[int, ...], 
     """Standard normal numbers (B, *shape), keyed as `keyed_uniform`.
 
     On a CPU a generator of its own draws each sample's, for hashing as many numbers takes as long as the network there;
-    elsewhere they are hashed, all at once (Box-Muller).
+    elsewhere they are hashed, all at once.
     """
     if samples.device.type == "cpu":
         keys = _keys(seed, step, samples, stream).tolist()
         return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(key)) for key in keys])
+    return hashed_normal(seed, step, samples, shape, stream)
+
+
+def hashed_normal(seed: int, step: int, samples: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
+    """Standard normal numbers (B, *shape) of `keyed_uniform`'s, by Box-Muller."""
     half = -(-math.prod(shape) // 2)
     u = keyed_uniform(seed, step, samples, 2 * half, stream)
     radius, angle = (-2 * u[:, :half].log()).sqrt(), 2 * math.pi * u[:, half:]

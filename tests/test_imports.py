@@ -75,12 +75,18 @@ def code_lines(path: Path) -> int:
     return len(lines)
 
 
-def test_the_package_stays_small():
-    """The core is what a good engineer reads in an evening; the world, the recipes and others' models in `hub` are read
-    for their own sake."""
+def test_the_core_stays_small():
+    """The core is what a good engineer reads in an evening, and without `hub` the rest keeps to the package's bound."""
     lines = {path: code_lines(path) for path in MODULES}
     assert sum(n for path, n in lines.items() if row(path) in CORE) <= 2000
     assert sum(n for path, n in lines.items() if row(path) not in ("scenes", "recipes", "hub")) <= 5000
+
+
+@pytest.mark.xfail(strict=True, reason="`hub`, the adapters to models of diffusers, takes it to 5,300")
+def test_the_package_stays_small():
+    """The world and the recipes are read for their own sake."""
+    lines = {path: code_lines(path) for path in MODULES}
+    assert sum(n for path, n in lines.items() if row(path) not in ("scenes", "recipes")) <= 5000
 
 
 def run_python(code: str) -> str:

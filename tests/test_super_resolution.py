@@ -147,9 +147,13 @@ def test_the_doctor_looks_at_everything(pools, monkeypatch, capsys):
     assert all(words in told for words in ("pictures span", "made small", "captions are", "by heart"))
 
 
-@pytest.mark.parametrize(("recipe", "parameters", "gflop"), [(sr256, 4e6, 15), (sr1024, 2.1e6, 67)])
+OVER = pytest.mark.xfail(strict=True, reason="its gate takes sr1024 from 62.7 GFLOP to 66.3; a new run may be narrower")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parameters", "gflop"), [(sr256, 4e6, 15), pytest.param(sr1024, 2.1e6, 65, marks=OVER)]
+)
 def test_the_networks_keep_to_their_budgets(recipe, parameters, gflop):
-    """DESIGN §4's, but that sr1024's gate takes it from 63 GFLOP to 66, where 65 were planned."""
     from torch.utils.flop_counter import FlopCounterMode
 
     unet, size = EfficientUNet(recipe.UNET).eval(), recipe.CPU.size // 4  # a sixteenth: all but attention scales

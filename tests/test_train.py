@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from imagen_lite.train import Ema, TrainConfig, fit, keyed_normal, keyed_uniform
+from imagen_lite.train import Ema, TrainConfig, fit, hashed_normal, keyed_normal, keyed_uniform
 
 TOY = """
 import sys, torch
@@ -37,20 +37,25 @@ def losses(folder):
     return {row["step"]: row["loss"] for row in rows if "loss" in row}
 
 
-def test_keyed_numbers_depend_on_the_key_alone():
-    alone = keyed_normal(0, 7, torch.tensor([5]), (3, 4))
-    batch = keyed_normal(0, 7, torch.arange(8), (3, 4))
+NORMAL = pytest.mark.parametrize("normal", [keyed_normal, hashed_normal])  # a CPU's, and other devices'
+
+
+@NORMAL
+def test_keyed_numbers_depend_on_the_key_alone(normal):
+    alone = normal(0, 7, torch.tensor([5]), (3, 4))
+    batch = normal(0, 7, torch.arange(8), (3, 4))
     assert torch.equal(alone[0], batch[5])
-    for other in (keyed_normal(1, 7, torch.tensor([5]), (3, 4)), keyed_normal(0, 8, torch.tensor([5]), (3, 4)),
-                  keyed_normal(0, 7, torch.tensor([5]), (3, 4), stream=1)):  # fmt: skip
+    for other in (normal(1, 7, torch.tensor([5]), (3, 4)), normal(0, 8, torch.tensor([5]), (3, 4)),
+                  normal(0, 7, torch.tensor([5]), (3, 4), stream=1)):  # fmt: skip
         assert (alone - other).abs().min() > 0
 
 
-def test_keyed_normal_is_normal_and_uncorrelated():
-    x = keyed_normal(3, 11, torch.arange(256), (1024,)).double()
+@NORMAL
+def test_keyed_normal_is_normal_and_uncorrelated(normal):
+    x = normal(3, 11, torch.arange(256), (1024,)).double()
     assert abs(x.mean()) < 0.01 and abs(x.std() - 1) < 0.01
     assert abs((x**4).mean() - 3) < 0.06  # kurtosis of a normal
-    neighbours = [(x[1:] * x[:-1]), (x[:, 1:] * x[:, :-1]), x * keyed_normal(3, 12, torch.arange(256), (1024,))]
+    neighbours = [(x[1:] * x[:-1]), (x[:, 1:] * x[:, :-1]), x * normal(3, 12, torch.arange(256), (1024,))]
     assert all(abs(product.mean()) < 0.01 for product in neighbours)
     spectrum = torch.fft.rfft(x, dim=1).abs().square().mean(0)[1:-1] / 1024
     assert spectrum.min() > 0.6 and spectrum.max() < 1.5
