@@ -20,7 +20,7 @@ UNET = UNetConfig(  # 3.4 M parameters, 8.8 GFLOP a call
     channels=(32, 64, 96, 128), blocks=(1, 2, 2, 2), attention=(None, None, "cross", "self"), strides=(1, 2, 2, 2),
     head_channels=32, low_res=True, low_res_error=0.093, gate=True,
 )  # fmt: skip
-SAMPLING = Sampling(steps=12, guidance_weight=1.0, lambda_start=-5.0, aug_level=0.0)
+SAMPLING = Sampling(steps=12, guidance_weight=1.0, spacing="log_snr", lambda_start=-5.0, aug_level=0.0)
 CPU = Recipe(UNET, TrainConfig(batch=16, lr=1e-3, warmup=500, ema=0.9995), pictures=12_000, sampling=SAMPLING)
 GPU = dataclasses.replace(
     CPU, train=TrainConfig(batch=256, lr=1.5e-3, warmup=500, ema=0.9995), pictures=60_000, crop=256
