@@ -234,7 +234,8 @@ def load_cascade(
     Args:
         device: "cuda", "mps" or "cpu"; None takes the first of these that there is.
         dtype: what the U-Nets compute in: torch.float32, bfloat16 or float16; None is `default_dtype`.
-        folder: where the weights are; None is data/weights of the clone.
+        folder: where the weights are; None is data/weights of the clone. The base's config.json may name another
+            text encoder: a folder in this one or elsewhere, or a hub id.
 
     Raises:
         WeightsError: weights that are missing or damaged.
@@ -247,8 +248,10 @@ def load_cascade(
         if stages and not (root / name).is_dir():
             break  # a later stage needs the one before it
         stages[size] = load_stage(root / name, where)
-    encoder = weights.load_config(root / STAGES[64]).get("text_encoder", "t5-lite-base")
-    return Cascade(load_text_encoder(root / encoder, where), stages, dtype)
+    name = weights.load_config(root / STAGES[64]).get("text_encoder", "t5-lite-base")
+    places = (root / name, weights.DATA / "weights" / name)
+    encoder = next((place for place in places if place.is_dir()), name if "/" in name else root / name)
+    return Cascade(load_text_encoder(encoder, where), stages, dtype)
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:

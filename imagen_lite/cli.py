@@ -3,7 +3,6 @@
 What is heavy (torch, models) is imported inside the commands, so that `--help` and mistakes answer at once.
 """
 
-import importlib
 import os
 import sys
 import time
@@ -15,15 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagen_lite import recipes
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from imagen_lite.cascade import Cascade
-
-RECIPES = {  # name -> module of imagen_lite.recipes
-    "t5-lite-base": "t5_lite", "reader": "reader", "base64": "base64", "sr256": "sr256", "sr1024": "sr1024",
-    "detail": "detail",
-}  # fmt: skip
 
 app = typer.Typer(
     help="Imagen (arXiv 2205.11487) in small: draws what you type, in a world of wooden toys, and shows how.",
@@ -54,6 +50,7 @@ def sample(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes: .png, .jpg or .webp.")] = Path(
         "out.png"
     ),
+    model: Annotated[Path | None, typer.Option(help="The folder of a model of your own.")] = None,
     device: Device = None,
 ):
     """Draw a picture from each PROMPT, and say what the reader sees in it.
@@ -64,9 +61,9 @@ def sample(
 
     viz.picture_path(output)
     wanted = _prompts(prompts or [], surprise, seed)
-    for prompt in wanted:
+    for prompt in () if model else wanted:
         _say_unknown_words(prompt)
-    cascade = _load(device)
+    cascade = _load(device, model)
     captions = [prompt for prompt in wanted for _ in range(count)]
     start = time.perf_counter()
     out = cascade.sample(
@@ -78,35 +75,35 @@ def sample(
     size = "×".join(str(n) for n in out.images.shape[2:])
     what = "1 picture" if len(captions) == 1 else f"{len(captions)} pictures"
     typer.echo(f"Drew {what} of {size} in {seconds:.1f} s: {output.resolve()}")
-    _say_what_is_seen(out.stages[min(out.stages)], captions)
+    if not model:  # the reader knows our world alone
+        _say_what_is_seen(out.stages[min(out.stages)], captions)
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.", show_default=False)],
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(recipes.RECIPES)}.", show_default=False)],
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this long; run it again to go on.")] = None,
     device: Device = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start again, instead of going on where the last run stopped.")
-    ] = False,
-    doctor: Annotated[
-        bool, typer.Option("--doctor", help="Only check data, masks and captions, and learn one batch by heart.")
-    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start again, not where the last run stopped.")] = False,
+    doctor: Annotated[bool, typer.Option("--doctor", help="Only check the data, and learn a batch by heart.")] = False,
+    source: Annotated[str | None, typer.Option("--data", help="Your own pictures: a folder, or a hub id.")] = None,
+    text_encoder: Annotated[str | None, typer.Option(help="With --data: a folder or hub id; by default ours.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="With --data: your model's folder.")] = None,
 ):
-    """Train a model by its recipe, and write its weights to data/weights.
+    """Train a model by its recipe, and write its weights: to data/weights, or of your own pictures to --output.
 
-    A run goes on where the last one stopped (its state is in ~/.cache/imagen_lite/runs), however it stopped.
+    A run goes on where the last one stopped, however it stopped: its state is in ~/.cache/imagen_lite/runs, or in
+    --output.
+
+    Your own pictures stand in a folder with a metadata.jsonl, a line for each: {"file_name": "0001.png", "text": "its
+    caption"}. The text encoder is a T5, BERT, GPT-2 or CLIP; --output is my_model unless you say otherwise.
+
+    Example: imagen-lite train base64 --data my_folder --text-encoder google/t5-v1_1-small -o my_model
     """
-    if recipe not in RECIPES:
-        raise ValueError(f"there is no recipe {recipe!r}; choose from {', '.join(RECIPES)}")
-    if max_minutes is not None and not max_minutes > 0:
-        raise ValueError(f"--max-minutes must be above 0, not {max_minutes:g}")
-    module = importlib.import_module(f"imagen_lite.recipes.{RECIPES[recipe]}")
-    if doctor and not hasattr(module, "doctor"):
-        raise ValueError(f"there is no doctor for {recipe!r}; the stages (base64, sr256, sr1024) have one")
-    if doctor:
-        return module.doctor(device)
-    module.run(max_minutes=max_minutes, device=device, fresh=fresh)
+    recipes.follow(
+        recipe, max_minutes=max_minutes, device=device, fresh=fresh, doctor=doctor, source=source,
+        text_encoder=text_encoder, output=output,
+    )  # fmt: skip
 
 
 @app.command()
@@ -243,12 +240,12 @@ def _say_unknown_words(prompt: str) -> None:
         typer.echo(f"It knows {', '.join(COLORS)}; {', '.join(KINDS)}. Drawn all the same, as well as it can.")
 
 
-def _load(device: str | None) -> "Cascade":
-    """The shipped cascade, with a line that says what was loaded."""
+def _load(device: str | None, folder: Path | None = None) -> "Cascade":
+    """The shipped cascade, or one of your own, with a line that says what was loaded."""
     from imagen_lite.cascade import load_cascade
 
     start = time.perf_counter()
-    cascade = load_cascade(device)
+    cascade = load_cascade(device, folder=folder)
     typer.echo(f"Loaded {cascade.describe()} in {time.perf_counter() - start:.1f} s")
     return cascade
 

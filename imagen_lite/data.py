@@ -35,7 +35,8 @@ def cache_folder() -> Path:
 class Pool:
     """Pictures and captions of one split, in memory or memory-mapped.
 
-    `pictures` (N, H, W, 3) uint8; `captions[i]` and `mirrored[i]` are lists of strings; `seeds[i]` makes scene i.
+    `pictures` (N, H, W, 3) uint8, in arrays of `SHARD` and one of the rest; `captions[i]` and `mirrored[i]` are lists
+    of strings; `seeds[i]` makes scene i.
     """
 
     pictures: list[np.ndarray]

@@ -166,7 +166,7 @@ def from_hub(hub_id: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -
     """
     from huggingface_hub import snapshot_download
 
-    failure = _hub_failure(hub_id)
+    failure = hub_failure(hub_id)
     only_local = failure is not None
     try:
         folder = snapshot_download(
@@ -181,15 +181,18 @@ def from_hub(hub_id: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -
         ) from (failure or error)
 
 
-def _hub_failure(hub_id: str) -> Exception | None:
-    """Why the hub does not answer; None if it does. On a thread: a name server out of reach heeds no timeout."""
+def hub_failure(hub_id: str, kind: str = "model") -> Exception | None:
+    """Why the hub does not give a "model" or "dataset"; None if it does.
+
+    On a thread: a name server that is out of reach heeds no timeout.
+    """
     from huggingface_hub import HfApi
 
     failures: list[Exception] = [TimeoutError(f"no answer within {HUB_SECONDS} s")]
 
     def ask() -> None:
         try:
-            HfApi().model_info(hub_id, timeout=HUB_SECONDS / 2)
+            HfApi().repo_info(hub_id, repo_type=kind, timeout=HUB_SECONDS / 2)
             failures.clear()
         except Exception as error:
             failures.append(error)

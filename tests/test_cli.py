@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from test_cascade import FakeEncoder, tiny_stage
 
-from imagen_lite import bench, cascade, cli, evaluate, scenes, viz, weights
+from imagen_lite import bench, cascade, cli, evaluate, recipes, scenes, viz, weights
 from imagen_lite.cascade import Cascade
 from imagen_lite.evaluate import Verdict
 from imagen_lite.scenes.reader import Seen
@@ -36,7 +36,7 @@ def run(monkeypatch, capsys, tmp_path):
 def tiny(monkeypatch):
     """A random 64-px cascade, and a reader that sees one thing, in place of the shipped weights."""
     model = Cascade(FakeEncoder(), {64: tiny_stage(64)}, torch.float32)
-    monkeypatch.setattr(cascade, "load_cascade", lambda device=None: model)
+    monkeypatch.setattr(cascade, "load_cascade", lambda device=None, folder=None: model)
     monkeypatch.setattr(scenes, "read", lambda images: [[Seen("cone", "red")] for _ in images])
     verdict = Verdict(True, ("red cone ✓",), {})
     monkeypatch.setattr(evaluate, "alignment", lambda images, captions: [verdict for _ in captions])
@@ -162,7 +162,7 @@ def test_every_recipe_is_there():
     import importlib
     import inspect
 
-    for module in cli.RECIPES.values():
+    for module in recipes.RECIPES.values():
         names = inspect.signature(importlib.import_module(f"imagen_lite.recipes.{module}").run).parameters
         assert {"max_minutes", "device", "fresh"} <= set(names)
 

@@ -303,7 +303,9 @@ def test_a_hub_that_never_answers_is_not_waited_for(hub, monkeypatch):
     """As when the name server does not answer, which the client's own timeout does not cover."""
     asked, never = [], threading.Event()
     monkeypatch.setattr(weights, "HUB_SECONDS", 0.05)
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, timeout: asked.append(timeout) or never.wait(60))
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.model_info", lambda *_, timeout, **__: asked.append(timeout) or never.wait(60)
+    )
     with pytest.raises(WeightsError, match=r"could not give it \(TimeoutError\)"):
         load_text_encoder("org/other")
     assert load_text_encoder("org/gpt2")(["a red cone"]).mask.shape == (1, 4), "what was downloaded before will do"

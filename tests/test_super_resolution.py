@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from imagen_lite import data, weights
 from imagen_lite.data import Pool
 from imagen_lite.recipes import doctor, sr256, sr1024, super_resolution
-from imagen_lite.recipes.stages import ENCODER
+from imagen_lite.recipes.stages import ENCODER, caption_rows
 from imagen_lite.recipes.super_resolution import Pairs, Recipe, SuperResolutionLoss
 from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import sample_scene
@@ -45,15 +45,15 @@ def pools():
 
 def test_both_pictures_of_a_pair_are_the_same_crop_and_flip(pools, encoder):
     pairs = Pairs(pools, encoder, RECIPE, torch.device("cpu"))
-    images, small, ids, mask = pairs.pair(0, 0)
+    images, small, row = pairs.pair(0, 0)
     assert images.shape == (8, 3, 64, 64) and small.shape == (8, 3, 16, 16)
     assert (F.avg_pool2d(images, 4) - small).abs().max() < 0.02
     assert doctor.check_pairs(images, small)
     for wrong in (small.flip(3), small.roll(1, 0)):
         with pytest.raises(ValueError, match="not of the same scenes"):
             doctor.check_pairs(images, wrong)
-    texts = [encoder.tokenizer.tokenizer.decode(row[m].tolist()) for row, m in zip(ids, mask, strict=True)]
-    assert len({"left" in text for text in texts}) == 2  # some are flipped, and their captions with them
+    captions = caption_rows(pools[0])[0]
+    assert len({"left" in captions[i] for i in row}) == 2  # some are flipped, and their captions with them
 
 
 def test_crops_come_from_everywhere_and_follow_from_the_step(pools, encoder):
@@ -76,7 +76,7 @@ def test_the_network_is_given_the_augmented_picture_and_its_level(pools, encoder
         seen.append((low_res, aug_level))
         return torch.zeros_like(x_t)
 
-    loss = SuperResolutionLoss(spy, encoder, pairs, 0, torch.float32)
+    loss = SuperResolutionLoss(spy, pairs, 0, torch.float32)
     levels = []
     for step in range(40):
         loss(step)
@@ -91,7 +91,7 @@ def test_the_network_is_given_the_augmented_picture_and_its_level(pools, encoder
     level = torch.cat(levels)
     assert 0.25 < level.mean() < 0.42 and level.min() < 0.05 and level.max() > 0.9  # squares of uniform numbers
     without = dataclasses.replace(RECIPE, augmentation=0.0)
-    SuperResolutionLoss(spy, encoder, Pairs(pools, encoder, without, torch.device("cpu")), 0, torch.float32)(0)
+    SuperResolutionLoss(spy, Pairs(pools, encoder, without, torch.device("cpu")), 0, torch.float32)(0)
     assert (seen[-1][1] == 0).all()
 
 

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from imagen_lite import data, viz, weights
 from imagen_lite.cascade import Cascade
-from imagen_lite.data import Pool
 from imagen_lite.prediction import loss_weight
 from imagen_lite.recipes import doctor as checks
-from imagen_lite.recipes.stages import ENCODER, Captioned, StageRecipe, denoising_loss, embed, export, precision, start
+from imagen_lite.recipes.material import Material, own, rendered
+from imagen_lite.recipes.stages import Captioned, StageRecipe, denoising_loss, export, precision, start
 from imagen_lite.stage import Sampling, Stage, default_device, default_dtype
-from imagen_lite.text import T5TextEncoder, load_text_encoder
+from imagen_lite.text import FrozenTextEncoder
 from imagen_lite.train import Ema, Progress, TrainConfig, fit, keyed_normal, keyed_uniform
 from imagen_lite.unet import EfficientUNet, UNetConfig
 
@@ -78,16 +78,14 @@ class Base64Loss:
     """
 
     def __init__(
-        self, model: Callable[..., Tensor], encoder: T5TextEncoder, batches: Captioned[Recipe], seed: int,
-        dtype: torch.dtype, seen: int = 0,
-    ):  # fmt: skip
-        self.model, self.encoder, self.batches, self.seed, self.dtype = model, encoder, batches, seed, dtype
-        self.seen = seen
+        self, model: Callable[..., Tensor], batches: Captioned[Recipe], seed: int, dtype: torch.dtype, seen: int = 0
+    ):
+        self.model, self.batches, self.seed, self.dtype, self.seen = model, batches, seed, dtype, seen
 
     def __call__(self, step: int) -> Tensor:
         """Mean squared error on v, float32 scalar."""
         recipe = self.batches.recipe
-        images, ids, mask = self.batches.batch(self.seed, step)
+        images, row = self.batches.batch(self.seed, step)
         side = recipe.side(self.seen + step * len(images))
         images = F.avg_pool2d(images, images.shape[-1] // side)
         samples = torch.arange(len(images), device=images.device)
@@ -95,28 +93,27 @@ class Base64Loss:
         t = recipe.at_size((u[:1, 0] + samples / len(images)) % 1.0, side)  # one draw, evenly spread over the batch
         eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
         with precision(images.device, self.dtype):
-            text = embed(self.encoder, ids, mask).drop(u[:, 1] >= recipe.text_dropout)
+            text = self.batches.text(row).drop(u[:, 1] >= recipe.text_dropout)
             weight = loss_weight(recipe.schedule.log_snr(t), "eps", "snr+1")  # 1 / α²: the plain loss on v
             return denoising_loss(self.model, recipe.schedule, images, t, eps, weight, text)
 
 
 @torch.no_grad()
-def validation_loss(
-    model: nn.Module, encoder: T5TextEncoder, pool: Pool, recipe: Recipe, dtype: torch.dtype, seen: int
-) -> float:
-    """The training loss after `seen` pictures, on the validation split, with fixed noise: comparable between runs."""
+def validation_loss(model: nn.Module, given: Material, recipe: Recipe, dtype: torch.dtype, seen: int) -> float:
+    """The training loss after `seen` pictures, on those held out, with fixed noise: comparable between runs."""
     device = next(model.parameters()).device
     batch = min(recipe.train.batch, 64)
     train = dataclasses.replace(recipe.train, batch=batch)
     small = VALIDATION if recipe.side(seen) == 32 else 0
     recipe = dataclasses.replace(recipe, text_dropout=0.0, train=train, small_pictures=small)
-    loss = Base64Loss(model, encoder, Captioned(pool, encoder, recipe, device), seed=12345, dtype=dtype)
+    loss = Base64Loss(model, Captioned(given.held, given.encoder, recipe, device), seed=12345, dtype=dtype)
     return float(torch.stack([loss(step) for step in range(VALIDATION // batch)]).mean())
 
 
 def run(
     max_minutes: float | None = None, device: str | None = None, *, fresh: bool = False, pictures: int | None = None,
     out: Path = FOLDER, run_folder: Path | None = None, recipe: Recipe | None = None, dtype: torch.dtype | None = None,
+    source: str | None = None, text_encoder: str | None = None,
 ) -> Path:  # fmt: skip
     """Train, or go on training, and export the average weights to `out`; returns that folder.
 
@@ -124,25 +121,25 @@ def run(
         max_minutes: stop, save and export after this long; None trains to the recipe's last step.
         device: "cuda" or "cpu"; None picks.
         fresh: forget the run's checkpoint and the shipped weights.
-        pictures: size of the pool, if not the recipe's.
+        pictures: size of the pool, if not the recipe's (all that there are, of your own).
+        source, text_encoder: your own pictures and encoder, as in `material.own`; give a folder `out` of your own, too.
     """
     where = default_device(device)
     recipe = recipe or (GPU if where.type == "cuda" else CPU)
     dtype = dtype or default_dtype(where)
     folder = run_folder or data.cache_folder() / "runs" / "base64"
-    encoder = load_text_encoder(ENCODER, where)
-    batches = Captioned(data.pool(pictures or recipe.pictures, device=where), encoder, recipe, where)
-    held = data.pool(1000, split="val", device=where)
+    given, recipe = _material(recipe, where, pictures, source, text_encoder)
+    batches = Captioned(given.train, given.encoder, recipe, where)
     torch.manual_seed(recipe.train.seed)
     model = EfficientUNet(recipe.unet).to(where)
     begun = start(model, folder, out, fresh)
     first = begun["pictures_seen"]
     seed = recipe.train.seed + first  # a run that goes on from shipped weights must not repeat their batches
     called = torch.compile(model) if where.type == "cuda" else model
-    loss = Base64Loss(called, encoder, batches, seed, dtype, seen=first)
+    loss = Base64Loss(called, batches, seed, dtype, seen=first)
 
     def milestone(_: nn.Module, ema: Ema, progress: Progress) -> dict:
-        return _milestone(ema, recipe, encoder, held, dtype, where, folder, first + progress.pictures)
+        return _milestone(ema, recipe, given, dtype, where, folder, first + progress.pictures)
 
     whole = max(0, recipe.small_pictures - first) // recipe.train.batch  # the step at which pictures get larger
     ema, progress = fit(
@@ -150,12 +147,27 @@ def run(
         on_milestone=milestone,
     )  # fmt: skip
     ema.copy_to(model)
-    score = validation_loss(model.eval(), encoder, held, recipe, dtype, first + progress.pictures)
-    export(Stage(model, recipe.schedule, 64, sampling=SAMPLING), out, "base64", recipe.train, begun, progress, score)
+    score = validation_loss(model.eval(), given, recipe, dtype, first + progress.pictures)
+    stage = Stage(model, recipe.schedule, 64, sampling=SAMPLING)
+    export(stage, out, "base64", recipe.train, begun, progress, score, given.name, given.text_encoder)
     return out
 
 
-def doctor(device: str | None = None, *, recipe: Recipe | None = None, pictures: int = 1000) -> None:
+def _material(
+    recipe: Recipe, device: torch.device, pictures: int | None, source: str | None, text_encoder: str | None
+) -> tuple[Material, Recipe]:
+    """What is trained on, and the recipe for it: an encoder has its width, your own pictures are seen whole at once."""
+    if source is None:
+        return rendered(pictures or recipe.pictures, PROMPTS, device), recipe
+    given = own(source, text_encoder, pictures, device)
+    unet = dataclasses.replace(recipe.unet, text_dim=given.encoder.dim)
+    return given, dataclasses.replace(recipe, unet=unet, small_pictures=0)
+
+
+def doctor(
+    device: str | None = None, *, recipe: Recipe | None = None, pictures: int = data.SHARD, source: str | None = None,
+    text_encoder: str | None = None,
+) -> None:  # fmt: skip
     """Check data, captions and masks, and learn one batch by heart; prints what it finds.
 
     Raises:
@@ -164,30 +176,28 @@ def doctor(device: str | None = None, *, recipe: Recipe | None = None, pictures:
     where = default_device(device)
     recipe = recipe or (GPU if where.type == "cuda" else CPU)
     recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, batch=16))
-    encoder = load_text_encoder(ENCODER, where)
-    pool = data.pool(pictures, device=where)
-    batches = Captioned(pool, encoder, recipe, where)
+    given, recipe = _material(recipe, where, pictures, source, text_encoder)
+    batches = Captioned(given.train, given.encoder, recipe, where)
     torch.manual_seed(0)
     model = EfficientUNet(recipe.unet).to(where)
-    loss = Base64Loss(model, encoder, batches, 0, default_dtype(where))
-    images, ids, mask = batches.batch(0, 0)
-    text = embed(encoder, ids, mask)
+    loss = Base64Loss(model, batches, 0, default_dtype(where))
+    images, row = batches.batch(0, 0)
     print(checks.check_pictures(images))
-    print(checks.check_captions(pool, encoder, recipe.text_length))
+    if isinstance(given.encoder, FrozenTextEncoder):
+        print(checks.check_captions(given.train, given.encoder, recipe.text_length))
     print(checks.check_overfit(model, lambda: loss(0), lr=recipe.train.lr))
-    print(checks.check_masks(model, text, images))  # last: a fresh network does not look at its text yet
+    print(checks.check_masks(model, batches.text(row), images))  # last: a fresh network does not look at its text yet
 
 
 def _milestone(
-    ema: Ema, recipe: Recipe, encoder: T5TextEncoder, held: Pool, dtype: torch.dtype, device: torch.device,
-    folder: Path, seen: int,
-) -> dict:  # fmt: skip
+    ema: Ema, recipe: Recipe, given: Material, dtype: torch.dtype, device: torch.device, folder: Path, seen: int
+) -> dict:
     """Draw the milestone's grid and measure the validation loss; one line says where the run is."""
     model = EfficientUNet(recipe.unet).to(device).eval()
     ema.copy_to(model)
-    score, side = validation_loss(model, encoder, held, recipe, dtype, seen), recipe.side(seen)
+    score, side = validation_loss(model, given, recipe, dtype, seen), recipe.side(seen)
     stage = Stage(model, recipe.schedule, side, sampling=SAMPLING)
-    pictures = Cascade(encoder, {side: stage}, dtype).sample(list(PROMPTS)).images
+    pictures = Cascade(given.encoder, {side: stage}, dtype).sample(list(given.prompts)).images
     path = folder / "milestones" / f"{seen:09d}.png"
     viz.save(viz.grid(pictures, columns=8), path)
     print(f"\nafter {seen:,} pictures: validation loss {score:.4f}; it looks like {path}")

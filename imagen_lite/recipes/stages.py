@@ -14,7 +14,7 @@ from imagen_lite import data, weights
 from imagen_lite.data import Pool, to_images
 from imagen_lite.schedule import CosineSchedule, LinearSchedule
 from imagen_lite.stage import Stage, hardware_name
-from imagen_lite.text import T5TextEncoder, TextEmbedding
+from imagen_lite.text import EmbeddingCache, FrozenTextEncoder, TextEmbedding
 from imagen_lite.train import Progress, TrainConfig, keyed_uniform
 from imagen_lite.unet import EfficientUNet, UNetConfig
 
@@ -37,49 +37,81 @@ R = TypeVar("R", bound=StageRecipe)
 
 
 class Captioned(Generic[R]):
-    """A pool's pictures and its captions' token ids, on the training device; a batch follows from the step."""
+    """A pool's pictures on the training device, and a reader of its captions; a batch follows from the step."""
 
-    def __init__(self, pool: Pool, encoder: T5TextEncoder, recipe: R, device: torch.device):
+    def __init__(self, pool: Pool, encoder: FrozenTextEncoder | EmbeddingCache, recipe: R, device: torch.device):
         self.pictures, self.recipe, self.device = pool.tensor(device), recipe, device
-        self.ids, self.lengths = token_table(pool, encoder, recipe.text_length, device)
+        captions, rows = caption_rows(pool)
+        self.first, self.count = rows.to(device).unbind(2)  # each (N, 2): the picture's own, its mirror image's
         self.mirrors = torch.tensor([bool(m) for m in pool.mirrored], device=device)
+        if isinstance(encoder, EmbeddingCache):
+            self.text = CachedText(captions, encoder, recipe.text_length, device)
+        else:
+            self.text = EncodedText(captions, encoder, recipe.text_length, device)
 
-    def rows(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Which pictures (B,) a step sees, which of them flipped (B,), and token ids (B, L) and mask of a caption."""
-        total = len(self.mirrors)
+    def rows(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Which pictures (B,) a step sees, which of them flipped (B,), and which row of `text` says what they show."""
         u = keyed_uniform(seed, step, torch.arange(self.recipe.train.batch, device=self.device), 3, stream=1)
-        index = (u[:, 0] * total).long()
+        index = (u[:, 0] * len(self.mirrors)).long()
         flip = (u[:, 1] < 0.5) & self.mirrors[index]
-        row = (index * 2 + flip.long()) * data.CAPTIONS + (u[:, 2] * data.CAPTIONS).long()
-        lengths = self.lengths[row].long()
-        longest = self.recipe.text_length if self.device.type == "cuda" else int(lengths.max())
-        mask = torch.arange(longest, device=self.device) < lengths[:, None]
-        return index, flip, self.ids[row, :longest].long(), mask
+        view = index, flip.long()
+        return index, flip, self.first[view] + (u[:, 2] * self.count[view]).long()
 
-    def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (B, 3, H, W), token ids (B, L) and mask (B, L) of a step: pictures, flips and captions at random."""
-        index, flip, ids, mask = self.rows(seed, step)
+    def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) and captions' rows (B,) of a step: pictures, flips and captions at random."""
+        index, flip, row = self.rows(seed, step)
         images = to_images(self.pictures[index])
-        return torch.where(flip[:, None, None, None], images.flip(3), images), ids, mask
+        return torch.where(flip[:, None, None, None], images.flip(3), images), row
 
 
-def token_table(pool: Pool, encoder: T5TextEncoder, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids (2NK, length) int16 and lengths (2NK,) of every caption; a missing mirror's rows repeat the picture's own."""
-    captions = [c for own, mirror in zip(pool.captions, pool.mirrored, strict=True) for c in (*own, *(mirror or own))]
-    ids = torch.zeros(len(captions), length, dtype=torch.int16)
-    lengths = torch.zeros(len(captions), dtype=torch.int16)
-    for start in range(0, len(captions), 4096):
-        rows, mask = encoder.tokenizer(captions[start : start + 4096])
-        keep = min(length, rows.shape[1])
-        ids[start : start + len(rows), :keep] = rows[:, :keep].to(torch.int16)
-        lengths[start : start + len(rows)] = mask[:, :keep].sum(1).to(torch.int16)
-    return ids.to(device), lengths.to(device)
+def caption_rows(pool: Pool) -> tuple[list[str], Tensor]:
+    """All captions, and where they stand, (N, 2, 2): first row and count of each picture's own and of its mirror's.
+
+    A picture that must not be mirrored has its own captions in the place of the mirror's.
+    """
+    captions, rows = [], []
+    for own, mirror in zip(pool.captions, pool.mirrored, strict=True):
+        first = len(captions)
+        captions += own + mirror
+        rows.append([(first, len(own)), (first + len(own), len(mirror)) if mirror else (first, len(own))])
+    return captions, torch.tensor(rows)
 
 
-def embed(encoder: T5TextEncoder, ids: Tensor, mask: Tensor) -> TextEmbedding:
-    """The frozen encoder's embeddings of token ids (B, L)."""
-    with torch.no_grad():
-        return TextEmbedding(encoder.model(ids, mask) * mask[..., None], mask)
+class EncodedText:
+    """Captions as token ids on the training device, encoded anew for each step: for an encoder as small as ours."""
+
+    def __init__(self, captions: list[str], encoder: FrozenTextEncoder, length: int, device: torch.device):
+        self.encoder, self.length, self.device = encoder, length, device
+        self.ids = torch.zeros(len(captions), length, dtype=torch.int32)
+        lengths = torch.zeros(len(captions), dtype=torch.int32)
+        for start in range(0, len(captions), 4096):
+            ids, mask = encoder.tokenizer(captions[start : start + 4096])
+            keep = min(length, ids.shape[1])
+            self.ids[start : start + len(ids), :keep] = ids[:, :keep].to(torch.int32)
+            lengths[start : start + len(ids)] = mask[:, :keep].sum(1).to(torch.int32)
+        self.ids, self.lengths = self.ids.to(device), lengths.to(device)
+
+    @torch.no_grad()
+    def __call__(self, row: Tensor) -> TextEmbedding:
+        """The captions of those rows (B,), cut at `length`; on a GPU always so long, for shapes must not change."""
+        lengths = self.lengths[row]
+        longest = self.length if self.device.type == "cuda" else int(lengths.max())
+        mask = torch.arange(longest, device=self.device) < lengths[:, None]
+        tokens = self.encoder.model(self.ids[row, :longest].long(), mask)
+        return TextEmbedding(tokens * mask[..., None], mask)
+
+
+class CachedText:
+    """Captions embedded beforehand, read from disk in each step: the encoder may be large, and is not needed."""
+
+    def __init__(self, captions: list[str], cache: EmbeddingCache, length: int, device: torch.device):
+        self.captions, self.cache, self.length, self.device = captions, cache, length, device
+
+    def __call__(self, row: Tensor) -> TextEmbedding:
+        """As `EncodedText`."""
+        text = self.cache([self.captions[i] for i in row.tolist()])
+        text = TextEmbedding(text.tokens[:, : self.length], text.mask[:, : self.length])
+        return (text.padded(self.length) if self.device.type == "cuda" else text).to(self.device)
 
 
 def precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
@@ -134,18 +166,21 @@ def _load(model: EfficientUNet, folder: Path) -> bool:
 
 
 def export(
-    stage: Stage, out: Path, recipe: str, train: TrainConfig, begun: dict, progress: Progress, score: float
-) -> None:
-    """Write a stage's averaged weights with their history."""
+    stage: Stage, out: Path, recipe: str, train: TrainConfig, begun: dict, progress: Progress, score: float,
+    world: str = data.WORLD_VERSION, text_encoder: str = ENCODER.name,
+) -> None:  # fmt: skip
+    """Write a stage's averaged weights with their history: `world` is where its pictures are from."""
+    ours = text_encoder == ENCODER.name
     manifest = {
         "recipe": recipe,
-        "world": data.WORLD_VERSION,
-        "text_encoder": weights.load_manifest(ENCODER)["sha256"],
+        "world": world,
+        "text_encoder": weights.load_manifest(ENCODER)["sha256"] if ours else text_encoder,
         "pictures_seen": begun["pictures_seen"] + progress.pictures,
         "hours": round(begun["hours"] + progress.seconds / 3600, 3),
         "hardware": hardware_name(next(stage.unet.parameters()).device),
         "validation_loss": round(score, 5),
         "train": dataclasses.asdict(train),
     }
-    weights.save_pretrained(out, stage.unet, stage.config(), manifest)
+    config = stage.config() if ours else stage.config() | {"text_encoder": text_encoder}
+    weights.save_pretrained(out, stage.unet, config, manifest)
     print(f"wrote {out}: {manifest['pictures_seen']:,} pictures seen, validation loss {score:.4f}")

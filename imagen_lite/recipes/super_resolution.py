@@ -21,7 +21,6 @@ from imagen_lite.recipes.stages import (
     Captioned,
     StageRecipe,
     denoising_loss,
-    embed,
     export,
     precision,
     start,
@@ -71,16 +70,16 @@ class Pairs(Captioned[Recipe]):
         super().__init__(pools[0], encoder, recipe, device)
         self.low_res = pools[1].tensor(device)
 
-    def pair(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images (B, 3, C, C), low-res images (B, 3, C/4, C/4), token ids (B, L) and mask (B, L) of a step."""
-        index, flip, ids, mask = self.rows(seed, step)
+    def pair(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (B, 3, C, C), low-res images (B, 3, C/4, C/4) and captions' rows (B,) of a step."""
+        index, flip, row = self.rows(seed, step)
         side = self.recipe.crop // 4
         u = keyed_uniform(seed, step, torch.arange(len(index), device=self.device), 2, stream=5)
         corner = (u * (self.low_res.shape[1] - side + 1)).long()  # of the low-res crop: (B, 2)
         small = to_images(_crops(self.low_res, index, corner, side))
         large = to_images(_crops(self.pictures, index, 4 * corner, 4 * side))
         flip = flip[:, None, None, None]
-        return torch.where(flip, large.flip(3), large), torch.where(flip, small.flip(3), small), ids, mask
+        return torch.where(flip, large.flip(3), large), torch.where(flip, small.flip(3), small), row
 
 
 def _crops(pictures: Tensor, index: Tensor, corner: Tensor, side: int) -> Tensor:
@@ -99,15 +98,13 @@ class SuperResolutionLoss:
     noise already, and at half of all t there is nothing to see of it.
     """
 
-    def __init__(
-        self, model: Callable[..., Tensor], encoder: T5TextEncoder, batches: Pairs, seed: int, dtype: torch.dtype
-    ):
-        self.model, self.encoder, self.batches, self.seed, self.dtype = model, encoder, batches, seed, dtype
+    def __init__(self, model: Callable[..., Tensor], batches: Pairs, seed: int, dtype: torch.dtype):
+        self.model, self.batches, self.seed, self.dtype = model, batches, seed, dtype
 
     def __call__(self, step: int) -> Tensor:
         """Mean squared error on v, float32 scalar."""
         recipe = self.batches.recipe
-        images, small, ids, mask = self.batches.pair(self.seed, step)
+        images, small, row = self.batches.pair(self.seed, step)
         samples = torch.arange(len(images), device=images.device)
         u = keyed_uniform(self.seed, step, samples, 3, stream=2)
         noisiest, cleanest = recipe.log_snr
@@ -120,7 +117,7 @@ class SuperResolutionLoss:
         error = expected_picture(low_res, aug_level, recipe.unet.low_res_error)[1]
         weight = preconditioning(recipe.schedule.angle(t), error)[2].flatten() ** -2
         with precision(images.device, self.dtype):
-            text = embed(self.encoder, ids, mask).drop(u[:, 1] >= recipe.text_dropout)
+            text = self.batches.text(row).drop(u[:, 1] >= recipe.text_dropout)
             return denoising_loss(self.model, recipe.schedule, images, t, eps, weight, text, low_res, aug_level)
 
 
@@ -134,7 +131,7 @@ def validation_loss(
     recipe = dataclasses.replace(
         recipe, text_dropout=0.0, augmentation=1.0, train=dataclasses.replace(recipe.train, batch=batch)
     )
-    loss = SuperResolutionLoss(model, encoder, Pairs(pools, encoder, recipe, device), seed=12345, dtype=dtype)
+    loss = SuperResolutionLoss(model, Pairs(pools, encoder, recipe, device), seed=12345, dtype=dtype)
     return float(torch.stack([loss(step) for step in range(VALIDATION // batch)]).mean())
 
 
@@ -164,7 +161,7 @@ def run(
     begun = start(model, folder, out, fresh)
     first = begun["pictures_seen"]
     called = torch.compile(model) if where.type == "cuda" else model
-    loss = SuperResolutionLoss(called, encoder, pairs, recipe.train.seed + first, dtype)
+    loss = SuperResolutionLoss(called, pairs, recipe.train.seed + first, dtype)
 
     def milestone(_: nn.Module, ema: Ema, progress: Progress) -> dict:
         return _milestone(ema, recipe, encoder, held, dtype, where, folder, first + progress.pictures)
@@ -192,8 +189,8 @@ def doctor(cpu: Recipe, gpu: Recipe, device: str | None = None, *, pictures: int
     pools = recipe.pools(pictures, "train", where)
     pairs = Pairs(pools, encoder, recipe, where)
     model = EfficientUNet(recipe.unet).to(where)
-    loss = SuperResolutionLoss(model, encoder, pairs, 0, default_dtype(where))
-    images, small, _, _ = pairs.pair(0, 0)
+    loss = SuperResolutionLoss(model, pairs, 0, default_dtype(where))
+    images, small, _ = pairs.pair(0, 0)
     print(checks.check_pictures(images))
     print(checks.check_pairs(images, small))
     print(checks.check_captions(pools[0], encoder, recipe.text_length))

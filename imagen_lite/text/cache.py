@@ -65,6 +65,11 @@ class EmbeddingCache:
             found |= new
         return self._collate([found[caption] for caption in captions])
 
+    def missing(self, captions: list[str]) -> list[str]:
+        """Those captions, each once, that are not in the file yet."""
+        with self._database() as db:
+            return [caption for caption in dict.fromkeys(captions) if _lookup(db, self._key(caption)) is None]
+
     def _encode(self, captions: list[str]) -> dict[str, bytes]:
         if self.encoder is None:
             raise WeightsError(

@@ -1,0 +1,189 @@
+"""Your own captioned pictures as a `Pool`: an image folder, or any set of the Hugging Face hub.
+
+    my_folder/metadata.jsonl        {"file_name": "0001.png", "text": "a kite over the sea"}, a line for each picture
+    my_folder/0001.png              of any size: the middle square is kept, made smaller with antialiasing
+
+`datasets` reads them, in their order, once: they are kept in the cache folder, in shards as rendered pictures are, so
+that training does not decode again, and reading that was interrupted goes on at the next shard. What cannot be used is
+left out, and named in `left_out.jsonl` beside the shards.
+"""
+
+import hashlib
+import io
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm.auto import tqdm
+
+from imagen_lite.data import SHARD, Pool, cache_folder
+from imagen_lite.weights import WeightsError, hub_failure, write_atomic
+
+CAPTIONS = ("text", "caption", "captions", "prompt")  # the columns that captions may stand in
+LEFT_OUT = "left_out.jsonl"
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class OwnPictures:
+    """What was read: the pool, of what was left out the names and why, and the folder where all is kept."""
+
+    pool: Pool
+    left_out: list[tuple[str, str]]
+    folder: Path
+
+    def report(self, names: int = 10) -> str:
+        """How many pictures there are, how many were left out, and the first of these by name."""
+        lines = [f"{len(self.pool):,} pictures with captions; {len(self.left_out):,} left out"]
+        lines += [f"  {name}: {reason}" for name, reason in self.left_out[:names]]
+        if len(self.left_out) > names:
+            lines.append(f"  and {len(self.left_out) - names:,} more, see {self.folder / LEFT_OUT}")
+        return "\n".join(lines)
+
+
+def own_pictures(
+    source: str | Path, size: int = 64, *, count: int | None = None, streaming: bool = True, progress: bool = True
+) -> OwnPictures:
+    """Reads a folder's or a hub set's pictures (of its "train" split), or takes what was read of it before.
+
+    Args:
+        source: a folder with pictures and a metadata.jsonl; or a set of the hub, by its id or downloaded.
+        size: pixels a side.
+        count: stop after so many pictures; None takes all.
+        streaming: read a hub set as it comes; False downloads it first.
+
+    Raises:
+        ValueError: no pictures with captions there; what is missing is said.
+        WeightsError: no such folder, and a hub that has no such set or is out of reach.
+        ImportError: `datasets` is not installed.
+    """
+    place = Path(source).expanduser()
+    folder = _folder(place, str(source), size, count)
+    if not (folder / LEFT_OUT).exists():
+        rows, columns = _open(place, str(source), streaming)
+        with tqdm(desc="reading pictures", unit="picture", disable=not progress) as bar:
+            left_out = _read(rows, *columns, folder, size, count or sys.maxsize, bar)
+        if any(place.rglob("metadata.*")) and count is None:
+            left_out += _not_mentioned(place, rows, columns[0])
+        write_atomic(folder / LEFT_OUT, "".join(json.dumps(entry) + "\n" for entry in left_out))  # last: all is there
+    shards = [json.loads(path.read_text()) for path in sorted(folder.glob("?????.json"))]
+    texts = [own for shard in shards for own in shard["captions"]]
+    pictures = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("?????.npy"))]
+    pool = Pool(pictures, texts, [[]] * len(texts), list(range(len(texts))))
+    own = OwnPictures(pool, [tuple(json.loads(line)) for line in (folder / LEFT_OUT).read_text().splitlines()], folder)
+    if not len(pool):
+        raise ValueError(f"{source} holds no picture that can be used. " + own.report(3).replace("\n", ";"))
+    return own
+
+
+def _folder(place: Path, source: str, size: int, count: int | None) -> Path:
+    """Where what is read of a source is kept: another folder as soon as one of a folder's files changes."""
+    about = [source, str(size), str(count)]
+    if place.is_dir():
+        source, files = place.resolve().name, sorted(path for path in place.rglob("*") if path.is_file())
+        about += [f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    digest = hashlib.sha256("\n".join(about).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    name = re.sub(r"[^A-Za-z0-9]+", "-", source).strip("-")
+    return cache_folder() / "pictures" / f"own-{name}-{size}-{digest}"
+
+
+def _open(place: Path, source: str, streaming: bool) -> tuple[Any, tuple[str, str]]:
+    """The rows of a source as `datasets` gives them, pictures not decoded; and which columns picture and text are."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError("`datasets` reads your own pictures: pip install 'imagen_lite[data]'") from error
+    if not place.is_dir() and (failure := hub_failure(source, "dataset")):
+        raise WeightsError(
+            f"{source!r} is no folder here and the Hugging Face hub could not give a set of that name "
+            f"({type(failure).__name__}); check the name and the network, or, offline, fetch it elsewhere with "
+            f"`hf download --repo-type dataset {source}` and give the folder that this prints"
+        ) from failure
+    known: dict[str, Any] = {"path": source}
+    if place.is_dir() and not any(place.rglob("*.parquet")):  # else it is a set as the hub has it
+        known = {"path": "imagefolder", "data_dir": str(place)}
+        if not any(place.rglob("metadata.*")):
+            raise ValueError(
+                f"{place} has no metadata.jsonl; write one with a line for each picture: "
+                f'{{"file_name": "0001.png", "text": "its caption"}}'
+            )
+    rows = datasets.load_dataset(**known, split="train", streaming=streaming)
+    features = rows.features or {}
+    picture = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    caption = next((name for name in CAPTIONS if name in features), None)
+    if picture is None or caption is None:
+        raise ValueError(
+            f"{source} has the columns {', '.join(features) or 'of no known type'}; needed are pictures and one of "
+            f"{', '.join(CAPTIONS)}: rename a column"
+        )
+    return rows.cast_column(picture, datasets.Image(decode=False)), (picture, caption)
+
+
+def _read(rows: Any, picture: str, caption: str, folder: Path, size: int, count: int, bar: tqdm) -> list[list[str]]:
+    """Writes the shards that are not there yet; returns what was left out, all of it, as [name, reason]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = [json.loads(path.read_text()) for path in sorted(folder.glob("?????.json"))]  # written last
+    kept, seen = sum(len(s["captions"]) for s in shards), shards[-1]["seen"] if shards else 0
+    bar.update(kept)
+    numbered = enumerate(rows.skip(seen), seen + 1)
+    while not shards or len(shards[-1]["captions"]) == SHARD:  # the last shard holds the rest
+        pictures, captions, dropped = [], [], []
+        while len(pictures) < min(SHARD, count - kept) and (entry := next(numbered, None)):
+            seen, row = entry
+            try:
+                captions_of_it = _captions(row[caption])
+                pictures.append(_square(row[picture], size))
+                captions.append(captions_of_it)
+                bar.update()
+            except ValueError as reason:
+                dropped.append([_name(row[picture], seen), str(reason)])
+        kept += len(pictures)
+        array = io.BytesIO()
+        np.save(array, np.stack(pictures) if pictures else np.zeros((0, size, size, 3), np.uint8))
+        write_atomic(folder / f"{len(shards):05d}.npy", array.getvalue())
+        shards.append({"captions": captions, "seen": seen, "left_out": dropped})
+        write_atomic(folder / f"{len(shards) - 1:05d}.json", json.dumps(shards[-1]))
+    return [entry for shard in shards for entry in shard["left_out"]]
+
+
+def _captions(value: Any) -> list[str]:
+    """One caption, or several of the same picture. Raises ValueError: none."""
+    texts = value if isinstance(value, list) else [value]
+    texts = [" ".join(text.split()) for text in texts if isinstance(text, str)]
+    if not any(texts):
+        raise ValueError("no caption")
+    return [text for text in texts if text]
+
+
+def _square(value: dict[str, Any] | None, size: int) -> np.ndarray:
+    """The middle square of a picture, (size, size, 3) uint8. Raises ValueError: broken, or smaller than that."""
+    if value is None:
+        raise ValueError("no picture")
+    try:
+        with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as file:
+            image = ImageOps.exif_transpose(file).convert("RGBA")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"broken ({error})"
+        raise ValueError(reason) from error
+    if min(image.size) < size:
+        raise ValueError(f"{image.width}×{image.height}, smaller than {size} px")
+    white = Image.new("RGBA", image.size, "white")  # what shines through where a picture is transparent
+    square = ImageOps.fit(Image.alpha_composite(white, image).convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(square)
+
+
+def _name(value: dict[str, Any] | None, row: int) -> str:
+    path = (value or {}).get("path")
+    return Path(path).name if path else f"row {row}"
+
+
+def _not_mentioned(place: Path, rows: Any, picture: str) -> list[list[str]]:
+    """The pictures of a folder that its metadata does not name."""
+    named = {Path(row[picture]["path"]).resolve() for row in rows if row[picture]}
+    files = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return [[path.name, "not in the metadata"] for path in files if path.resolve() not in named]
