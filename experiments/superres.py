@@ -37,6 +37,7 @@ from imagen_lite.stage import STAGES
 
 FEATURES: dict[str, Callable[[Tensor], Tensor]] = {"reader": reader_features, "random": random_features}
 WINDOW = {256: None, 1024: 256}  # what is compared of each picture
+TOLD = (8.0, 0.1)  # guidance weight and level at which captions are asked for details
 Draw = Callable[[Tensor, list[str], list[int]], Tensor]  # low-res pictures, captions, seeds -> pictures
 
 
@@ -130,9 +131,9 @@ def after_each_stage(cascade: Cascade, resolution: int, n: int, batch: int = 8) 
     return {"n": n, "rows": rows}
 
 
-def bearing(detail: str) -> Iterator[tuple[Scene, str]]:
-    """Test scenes of one thing with a pattern, or a letter, and a caption that tells it."""
-    for seed in SPLITS["test"]:
+def bearing(detail: str, split: str = "test") -> Iterator[tuple[Scene, str]]:
+    """Scenes of one thing with a pattern, or a letter, and a caption that tells it."""
+    for seed in SPLITS[split]:
         scene = sample_scene(seed, count=1)
         thing = scene.things[0]
         if detail == "letter" and thing.letter:
@@ -147,9 +148,9 @@ def right(images: Tensor, scenes: Sequence[Scene], detail: str) -> list[bool]:
     return [w[detail] == getattr(s.things[0], detail) for w, s in zip(words, scenes, strict=True)]
 
 
-def unread(detail: str, batch: int = 8) -> Iterator[tuple[Tensor, list[Scene], list[str]]]:
+def unread(detail: str, split: str = "test", batch: int = 8) -> Iterator[tuple[Tensor, list[Scene], list[str]]]:
     """Batches of what the judge misreads at 64 px, enlarged by a formula: low-res renders, scenes and captions."""
-    source = bearing(detail)
+    source = bearing(detail, split)
     while some := list(itertools.islice(source, batch)):
         scenes, captions = (list(part) for part in zip(*some, strict=True))
         low_res = render(scenes, 64)
@@ -158,11 +159,13 @@ def unread(detail: str, batch: int = 8) -> Iterator[tuple[Tensor, list[Scene], l
             yield low_res[rows], [scenes[k] for k in rows], [captions[k] for k in rows]
 
 
-def by_caption_alone(cascade: Cascade, detail: str, n: int, weight: float) -> dict:
+def by_caption_alone(
+    cascade: Cascade, detail: str, n: int, weight: float, aug_level: float, split: str = "test"
+) -> dict:
     """Patterns or letters that cannot be read at 64 px: how often right at 256 px with the caption, and without."""
-    ways = {"with": drawer(cascade, 256, weight=weight), "without": drawer(cascade, 256, weight=0.0)}
+    ways = {way: drawer(cascade, 256, aug_level, w) for way, w in (("with", weight), ("without", 0.0))}
     found: dict[str, list[bool]] = {way: [] for way in ways}
-    for low_res, scenes, captions in tqdm(unread(detail), desc=detail):
+    for low_res, scenes, captions in tqdm(unread(detail, split), desc=detail):
         seeds = [scene.seed for scene in scenes]
         for way, draw in ways.items():
             found[way] += right(draw(low_res, captions, seeds), scenes, detail)
@@ -170,9 +173,9 @@ def by_caption_alone(cascade: Cascade, detail: str, n: int, weight: float) -> di
             break
     table = {way: np.array(hits[:n], float) for way, hits in found.items()}
     gain = table["with"] - table["without"]
-    return {"n": len(gain)} | {way: round(v.mean(), 4) for way, v in table.items()} | {
-        "gain": round(gain.mean(), 4), "interval": interval(gain)
-    }  # fmt: skip
+    rates = {way: round(v.mean(), 4) for way, v in table.items()}
+    told = {"n": len(gain), "weight": weight, "aug_level": aug_level}
+    return told | rates | {"gain": round(gain.mean(), 4), "interval": interval(gain)}
 
 
 def as_text(results: dict[int, dict]) -> str:
@@ -193,8 +196,11 @@ def as_text(results: dict[int, dict]) -> str:
         ["consistency, level 0, w = 1 (least)", *(_consistency(r["consistency"]) for r in found), "28; 32 dB"],
         ["alignment against the same pictures at 64 px", *(_paired(r["stages"], size) for size, r in results.items()),
          "-0.02"],
-        ["pattern right by the caption alone: with (without), gain", *(_alone(r, "pattern") for r in found), "above 0"],
-        ["letter right by the caption alone: with (without), gain", *(_alone(r, "letter") for r in found), "above 0"],
+        *(
+            [f"{detail} right by the caption alone (w = {TOLD[0]:g}, level {TOLD[1]:g}): with (without), gain",
+             *(_alone(r, detail) for r in found), "above 0"]
+            for detail in ("pattern", "letter")
+        ),
     ]  # fmt: skip
     counts = "; ".join(
         f"{size} px: n = {r['from_renders']['n']:,} pictures, {r['consistency']['n']} for consistency, "
@@ -245,8 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     judges = ["reader"]
     if options.resolution == 256 and (weights.DATA / "weights" / "detail").is_dir():
         judges.append("detail")
-        w = cascade.stages[256].sampling.guidance_weight
-        result |= {d: by_caption_alone(cascade, d, max(16, n // 10), w) for d in ("pattern", "letter")}
+        result |= {d: by_caption_alone(cascade, d, max(16, n // 10), *TOLD) for d in ("pattern", "letter")}
     used = ["t5-lite-base", *judges, *(STAGES[size] for size in cascade.stages if size <= options.resolution)]
     save_result(f"sr{options.resolution}", result, models=used)
 

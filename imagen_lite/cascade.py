@@ -234,15 +234,15 @@ def load_cascade(
     Args:
         device: "cuda", "mps" or "cpu"; None takes the first of these that there is.
         dtype: what the U-Nets compute in: torch.float32, bfloat16 or float16; None is `default_dtype`.
-        folder: where the weights are; None is data/weights of the clone. The base's config.json may name another
-            text encoder: a folder in this one or elsewhere, or a hub id.
+        folder: where the weights are, or their id on the hub; None is data/weights of the clone. The base's
+            config.json may name another text encoder: a folder in this one or elsewhere, or a hub id.
 
     Raises:
         WeightsError: weights that are missing or damaged.
         ValueError: a device that is not there.
     """
     where = default_device(device)
-    root = Path(folder) if folder else weights.DATA / "weights"
+    root = weights.located(folder or weights.DATA / "weights")
     stages: dict[int, Stage] = {}
     for size, name in STAGES.items():
         if stages and not (root / name).is_dir():

@@ -17,6 +17,7 @@ import typer
 from imagen_lite import recipes
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from imagen_lite.cascade import Cascade
@@ -50,7 +51,7 @@ def sample(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes: .png, .jpg or .webp.")] = Path(
         "out.png"
     ),
-    model: Annotated[Path | None, typer.Option(help="The folder of a model of your own.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model of your own: its folder, or its id on the hub.")] = None,
     device: Device = None,
 ):
     """Draw a picture from each PROMPT, and say what the reader sees in it.
@@ -171,11 +172,13 @@ def alignment(
     device: Device = None,
 ):
     """How often the pictures show what their captions say, beside the reader's score on real renders."""
-    from imagen_lite import evaluate
+    from imagen_lite import evaluate, processes
+    from imagen_lite.stage import default_device
 
-    result = evaluate.report(_load(device), n=n, seed=seed)
-    typer.echo(evaluate.format_report(result))
-    _write_json(json, result)
+    result = evaluate.report(_load(processes.join(default_device(device))), n=n, seed=seed)
+    if processes.place()[0] == 0:
+        typer.echo(evaluate.format_report(result))
+        _write_json(json, result)
 
 
 @evaluate_app.command()
@@ -196,7 +199,7 @@ def world(
     json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ):
     """How large things are, how much they cover, how far the light reaches, over random scenes."""
-    from imagen_lite.evaluate.world import format_figures, world_figures
+    from imagen_lite.scenes.figures import format_figures, world_figures
 
     result = world_figures(scenes)
     typer.echo(format_figures(result))
@@ -240,7 +243,7 @@ def _say_unknown_words(prompt: str) -> None:
         typer.echo(f"It knows {', '.join(COLORS)}; {', '.join(KINDS)}. Drawn all the same, as well as it can.")
 
 
-def _load(device: str | None, folder: Path | None = None) -> "Cascade":
+def _load(device: "str | torch.device | None", folder: str | None = None) -> "Cascade":
     """The shipped cascade, or one of your own, with a line that says what was loaded."""
     from imagen_lite.cascade import load_cascade
 

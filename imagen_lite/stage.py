@@ -95,7 +95,12 @@ class Stage:
 
 
 def load_stage(folder: str | Path, device: str | torch.device | None = None) -> Stage:
-    """One stage from its folder, as `Stage.config` and `weights.save_pretrained` wrote it; raises WeightsError."""
+    """One stage from its folder, as `Stage.config` and `weights.save_pretrained` wrote it, or from the hub by its id.
+
+    Raises:
+        WeightsError: missing, unreachable or damaged files.
+    """
+    folder = weights.located(folder)
     config = weights.load_config(folder)
     try:
         schedule = dict(config["schedule"])

@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from imagen_lite import processes
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -180,7 +182,7 @@ def fit(
 
     Args:
         model: trained in place, float32 parameters.
-        loss_at: the scalar loss of a step; all its randomness must follow from the step.
+        loss_at: the scalar loss of a step, of this process's share of it; all its randomness must follow from the step.
         run: folder of the checkpoint (`state.safetensors`) and the log (`log.jsonl`).
         average_from: the step at which the weight average is warmed up once more, because what is learned changes.
         milestones: counts of pictures at which `on_milestone` is called; what it returns is logged.
@@ -194,29 +196,33 @@ def fit(
     ema, progress, state = Ema(model, config.ema), Progress(), run / "state.safetensors"
     if state.exists():
         progress = Progress(**load_state(state, model, ema, optimizer))
-    start = saved = last = time.monotonic()
-    bar = tqdm(initial=progress.pictures, total=config.steps * config.batch, unit="picture", desc=run.name)
+    first, device = processes.place()[0] == 0, next(model.parameters()).device
+    start = saved = last = now = processes.agree(time.monotonic(), device)
+    bar = tqdm(
+        initial=progress.pictures, total=config.steps * config.batch, unit="picture", desc=run.name, disable=not first
+    )
     losses: list[Tensor] = []
-    while progress.step < config.steps and (max_minutes is None or time.monotonic() - start < 60 * max_minutes):
+    while progress.step < config.steps and (max_minutes is None or now - start < 60 * max_minutes):
         losses.append(_step(model, loss_at, optimizer, config, progress.step))
         ema.update(model, progress.step - (average_from if progress.step >= average_from else 0))
         progress.step, progress.pictures = progress.step + 1, progress.pictures + config.batch
-        now = time.monotonic()
+        now = processes.agree(time.monotonic(), device)
         progress.seconds, last = progress.seconds + now - last, now
         bar.update(config.batch)
         passed = [m for m in milestones if progress.pictures - config.batch < m <= progress.pictures]
-        if passed and on_milestone:
+        if passed and on_milestone and first:
             _log(run, vars(progress) | {"milestone": passed[-1]} | on_milestone(model, ema, progress))
             last = time.monotonic()
         due = now - saved > 60 * config.checkpoint_minutes
         if due or progress.step % 50 == 0:
             losses = _log_loss(run, losses, progress, bar)  # before the checkpoint: a NaN must not overwrite it
-        if due:
+        if due and first:
             save_state(state, model, ema, optimizer, vars(progress))
-            saved = time.monotonic()
+        saved = now if due else saved
     if losses:
         _log_loss(run, losses, progress, bar)
-    save_state(state, model, ema, optimizer, vars(progress))
+    if first:
+        save_state(state, model, ema, optimizer, vars(progress))
     bar.close()
     return ema, progress
 
@@ -231,6 +237,7 @@ def _step(
     try:
         loss = loss_at(step)
         loss.backward()
+        processes.average([p.grad for p in model.parameters() if p.grad is not None])
     except torch.OutOfMemoryError as error:
         raise RuntimeError(
             f"out of memory at batch {config.batch}; try --batch {max(1, config.batch // 2)}, or a CPU with more memory"
@@ -243,7 +250,9 @@ def _step(
 
 def _log_loss(run: Path, losses: list[Tensor], progress: Progress, bar: tqdm) -> list[Tensor]:
     """Write the mean loss since the last call; stops a run whose loss is no number. Returns an empty list."""
-    loss = float(torch.stack(losses).float().mean())
+    mean = torch.stack(losses).float().mean()
+    processes.average([mean])
+    loss = float(mean)
     if not math.isfinite(loss):
         raise RuntimeError(
             f"the loss is {loss} at step {progress.step}; the last good checkpoint is kept: "
@@ -255,6 +264,8 @@ def _log_loss(run: Path, losses: list[Tensor], progress: Progress, bar: tqdm) ->
 
 
 def _log(run: Path, row: dict) -> None:
+    if processes.place()[0] > 0:
+        return
     run.mkdir(parents=True, exist_ok=True)
     with open(run / "log.jsonl", "a") as file:
         file.write(json.dumps({k: round(v, 1) if k == "seconds" else v for k, v in row.items()}) + "\n")

@@ -27,6 +27,7 @@ DATA = Path(os.environ.get("IMAGEN_LITE_DATA") or Path(__file__).resolve().paren
 """The folder `data/` of the clone, or what the environment variable IMAGEN_LITE_DATA names."""
 
 TENSORS, CONFIG, MANIFEST = "model.safetensors", "config.json", "manifest.json"
+HUB_FILES = ("*config.json", "*manifest.json", "*tokenizer.json", "*.safetensors", "*.safetensors.index.json")
 HUB_SECONDS = 4.0
 """How long the Hugging Face hub may take to answer before it counts as out of reach."""
 
@@ -141,6 +142,18 @@ def load_into(module: nn.Module, folder: str | Path) -> None:
         ) from error
 
 
+def located(path_or_hub_id: str | Path) -> Path:
+    """A path as it is; for "someone/name", if there is no such folder, the model that the hub has under that id.
+
+    Raises:
+        WeightsError: as `from_hub`.
+    """
+    path = Path(path_or_hub_id).expanduser()
+    if path.exists() or path.is_absolute() or str(path_or_hub_id).count("/") != 1:
+        return path
+    return from_hub(str(path_or_hub_id), HUB_FILES)
+
+
 def resolve_folder(path_or_hub_id: str | Path) -> Path:
     """A folder with config.json: the path itself if it is one, else what the hub has, downloaded once.
 
@@ -155,7 +168,7 @@ def resolve_folder(path_or_hub_id: str | Path) -> Path:
         return path
     if path.exists() or path.is_absolute() or str(path_or_hub_id).count("/") > 1:
         raise WeightsError(f"no text encoder in {path}: there is no config.json; give a transformers folder")
-    return from_hub(str(path_or_hub_id), [CONFIG, "tokenizer.json", "*.safetensors", "*.safetensors.index.json"])
+    return from_hub(str(path_or_hub_id), HUB_FILES)
 
 
 def from_hub(hub_id: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:

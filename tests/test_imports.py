@@ -14,8 +14,8 @@ import imagen_lite
 ROOT = Path(imagen_lite.__file__).parent
 ORDER = (
     "schedule", "prediction", "guidance", "thresholding", "sampler", "weights", "t5", "text", "layers",
-    "augmentation", "unet", "inputs", "stage", "cascade", "hub", "toys", "scenes", "viz", "data", "train", "evaluate",
-    "bench", "learn", "widgets", "recipes", "cli",
+    "augmentation", "unet", "inputs", "stage", "cascade", "hub", "toys", "scenes", "viz", "data", "processes", "train",
+    "evaluate", "bench", "learn", "widgets", "recipes", "cli",
 )  # fmt: skip
 CORE = ORDER[: ORDER.index("cascade") + 1]
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem != "__init__")

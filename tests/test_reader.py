@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from imagen_lite.data import to_images, to_uint8
-from imagen_lite.evaluate.reader import match_boxes, reader_scores
 from imagen_lite.recipes.reader import Targets, detection_loss, empty_scenes, heat_target, roughen, targets
 from imagen_lite.scenes.claims import placed
 from imagen_lite.scenes.reader import (
@@ -20,6 +19,7 @@ from imagen_lite.scenes.reader import (
     read,
     read_setting,
 )
+from imagen_lite.scenes.reader_scores import match_boxes, reader_scores
 from imagen_lite.scenes.renderer import render, render_ids
 from imagen_lite.scenes.world import sample_scene
 

@@ -78,14 +78,22 @@ def test_only_what_is_misread_when_small_is_asked_for(monkeypatch):
     bright = lambda images, scenes, detail: (images.mean((1, 2, 3)) > 0.9).tolist()  # noqa: E731
     monkeypatch.setattr(superres, "right", bright)
 
-    def drawer(cascade, resolution, weight):
+    def drawer(cascade, resolution, aug_level, weight):
         return lambda low_res, captions, seeds: torch.full((len(seeds), 3, 8, 8), 1.0 if weight else -1.0)
 
     monkeypatch.setattr(superres, "drawer", drawer)
-    result = superres.by_caption_alone(None, "pattern", 10, weight=2.0)
-    assert result == {"n": 10, "with": 1.0, "without": 0.0, "gain": 1.0, "interval": (1.0, 1.0)}
+    result = superres.by_caption_alone(None, "pattern", 10, weight=2.0, aug_level=0.1)
+    assert result == {
+        "n": 10,
+        "weight": 2.0,
+        "aug_level": 0.1,
+        "with": 1.0,
+        "without": 0.0,
+        "gain": 1.0,
+        "interval": (1.0, 1.0),
+    }
     monkeypatch.setattr(superres, "right", lambda images, scenes, detail: [True] * len(scenes))
-    monkeypatch.setattr(superres, "bearing", lambda detail: itertools.islice(BEARING, 20))
+    monkeypatch.setattr(superres, "bearing", lambda detail, split: itertools.islice(BEARING, 20))
     assert list(superres.unread("pattern")) == []
 
 

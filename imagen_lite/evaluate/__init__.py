@@ -8,8 +8,8 @@ evaluate.saturated_share(images)              # and outside_share, colorfulness,
 
 from imagen_lite.evaluate.alignment import Verdict, alignment, judge
 from imagen_lite.evaluate.alignment_report import format_report, report
-from imagen_lite.evaluate.reader import format_scores, reader_scores
 from imagen_lite.evaluate.saturation import colorfulness, contrast, outside_share, saturated_share
+from imagen_lite.scenes.reader_scores import format_scores, reader_scores
 
 __all__ = [
     "Verdict", "alignment", "colorfulness", "contrast", "format_report", "format_scores", "judge", "outside_share",

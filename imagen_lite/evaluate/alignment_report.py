@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from imagen_lite import data
+from imagen_lite import data, processes
 from imagen_lite.evaluate.alignment import ASPECTS, Verdict, alignment
 from imagen_lite.scenes.captions import evaluation_caption
 from imagen_lite.scenes.parse import parse
@@ -97,12 +97,20 @@ def training_captions() -> frozenset[str]:
 
 
 def draw(sampler: Sampler, captions: Sequence[str], weight: float, seed: int, batch: int) -> list[Tensor]:
-    """64-px pictures of the captions in batches; picture i is drawn with seed + i whatever the batch."""
-    starts = tqdm(range(0, len(captions), batch), desc=f"w = {weight:g}", leave=False)
-    return [
-        sampler.sample(list(captions[i : i + batch]), guidance_weight=weight, seed=seed + i, resolution=64).images
-        for i in starts
-    ]
+    """64-px pictures of the captions in batches; picture i is drawn with seed + i whatever the batch.
+
+    Of several processes each draws its share of the batches, and all get all of them.
+    """
+    rank, count = processes.place()
+    starts = tqdm(range(0, len(captions), batch)[rank::count], desc=f"w = {weight:g}", leave=False)
+    return processes.gather(
+        [
+            sampler.sample(
+                list(captions[i : i + batch]), guidance_weight=weight, seed=seed + i, resolution=64
+            ).images.cpu()
+            for i in starts
+        ]
+    )
 
 
 def verdicts(images: Sequence[Tensor], captions: Sequence[str]) -> list[Verdict]:

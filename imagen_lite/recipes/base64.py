@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imagen_lite import data, viz, weights
+from imagen_lite import data, processes, viz, weights
 from imagen_lite.cascade import Cascade
 from imagen_lite.prediction import loss_weight
 from imagen_lite.recipes import doctor as checks
@@ -86,11 +86,11 @@ class Base64Loss:
         """Mean squared error on v, float32 scalar."""
         recipe = self.batches.recipe
         images, row = self.batches.batch(self.seed, step)
-        side = recipe.side(self.seen + step * len(images))
+        side = recipe.side(self.seen + step * recipe.train.batch)
         images = F.avg_pool2d(images, images.shape[-1] // side)
-        samples = torch.arange(len(images), device=images.device)
+        samples = self.batches.samples
         u = keyed_uniform(self.seed, step, samples, 2, stream=2)
-        t = recipe.at_size((u[:1, 0] + samples / len(images)) % 1.0, side)  # one draw, evenly spread over the batch
+        t = recipe.at_size(self.batches.spread(self.seed, step), side)
         eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
         with precision(images.device, self.dtype):
             text = self.batches.text(row).drop(u[:, 1] >= recipe.text_dropout)
@@ -124,12 +124,13 @@ def run(
         pictures: size of the pool, if not the recipe's (all that there are, of your own).
         source, text_encoder: your own pictures and encoder, as in `material.own`; give a folder `out` of your own, too.
     """
-    where = default_device(device)
+    where = processes.join(default_device(device))
     recipe = recipe or (GPU if where.type == "cuda" else CPU)
     dtype = dtype or default_dtype(where)
     folder = run_folder or data.cache_folder() / "runs" / "base64"
-    given, recipe = _material(recipe, where, pictures, source, text_encoder)
-    batches = Captioned(given.train, given.encoder, recipe, where)
+    with processes.in_turn():
+        given, recipe = _material(recipe, where, pictures, source, text_encoder)
+    batches = Captioned(given.train, given.encoder, recipe, where, processes.share(recipe.train.batch, where))
     torch.manual_seed(recipe.train.seed)
     model = EfficientUNet(recipe.unet).to(where)
     begun = start(model, folder, out, fresh)
@@ -146,6 +147,8 @@ def run(
         model, loss, recipe.train, folder, max_minutes=max_minutes, average_from=whole, milestones=MILESTONES,
         on_milestone=milestone,
     )  # fmt: skip
+    if processes.place()[0] > 0:
+        return out
     ema.copy_to(model)
     score = validation_loss(model.eval(), given, recipe, dtype, first + progress.pictures)
     stage = Stage(model, recipe.schedule, 64, sampling=SAMPLING)

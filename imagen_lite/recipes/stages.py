@@ -39,8 +39,13 @@ R = TypeVar("R", bound=StageRecipe)
 class Captioned(Generic[R]):
     """A pool's pictures on the training device, and a reader of its captions; a batch follows from the step."""
 
-    def __init__(self, pool: Pool, encoder: FrozenTextEncoder | EmbeddingCache, recipe: R, device: torch.device):
+    def __init__(
+        self, pool: Pool, encoder: FrozenTextEncoder | EmbeddingCache, recipe: R, device: torch.device,
+        samples: Tensor | None = None,
+    ):  # fmt: skip
+        """`samples` are the places in a batch that are seen here, (B,), of a process's `share`; None is all."""
         self.pictures, self.recipe, self.device = pool.tensor(device), recipe, device
+        self.samples = torch.arange(recipe.train.batch, device=device) if samples is None else samples
         captions, rows = caption_rows(pool)
         self.first, self.count = rows.to(device).unbind(2)  # each (N, 2): the picture's own, its mirror image's
         self.mirrors = torch.tensor([bool(m) for m in pool.mirrored], device=device)
@@ -51,11 +56,16 @@ class Captioned(Generic[R]):
 
     def rows(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Which pictures (B,) a step sees, which of them flipped (B,), and which row of `text` says what they show."""
-        u = keyed_uniform(seed, step, torch.arange(self.recipe.train.batch, device=self.device), 3, stream=1)
+        u = keyed_uniform(seed, step, self.samples, 3, stream=1)
         index = (u[:, 0] * len(self.mirrors)).long()
         flip = (u[:, 1] < 0.5) & self.mirrors[index]
         view = index, flip.long()
         return index, flip, self.first[view] + (u[:, 2] * self.count[view]).long()
+
+    def spread(self, seed: int, step: int) -> Tensor:
+        """Numbers in [0, 1), (B,): one draw, evenly spread over the whole batch."""
+        u = keyed_uniform(seed, step, torch.zeros_like(self.samples[:1]), 1, stream=2)[0]
+        return (u + self.samples / self.recipe.train.batch) % 1.0
 
     def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) and captions' rows (B,) of a step: pictures, flips and captions at random."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from imagen_lite import data, viz, weights
+from imagen_lite import data, processes, viz, weights
 from imagen_lite.augmentation import augment, expected_picture, upsample
 from imagen_lite.cascade import Cascade
 from imagen_lite.data import Pool, to_images
@@ -66,15 +66,19 @@ class Recipe(StageRecipe):
 class Pairs(Captioned[Recipe]):
     """Captioned crops of pictures, each with the same crop of the picture that is a quarter as large."""
 
-    def __init__(self, pools: tuple[Pool, Pool], encoder: T5TextEncoder, recipe: Recipe, device: torch.device):
-        super().__init__(pools[0], encoder, recipe, device)
+    def __init__(
+        self, pools: tuple[Pool, Pool], encoder: T5TextEncoder, recipe: Recipe, device: torch.device,
+        samples: Tensor | None = None,
+    ):  # fmt: skip
+        """As `Captioned`."""
+        super().__init__(pools[0], encoder, recipe, device, samples)
         self.low_res = pools[1].tensor(device)
 
     def pair(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B, 3, C, C), low-res images (B, 3, C/4, C/4) and captions' rows (B,) of a step."""
         index, flip, row = self.rows(seed, step)
         side = self.recipe.crop // 4
-        u = keyed_uniform(seed, step, torch.arange(len(index), device=self.device), 2, stream=5)
+        u = keyed_uniform(seed, step, self.samples, 2, stream=5)
         corner = (u * (self.low_res.shape[1] - side + 1)).long()  # of the low-res crop: (B, 2)
         small = to_images(_crops(self.low_res, index, corner, side))
         large = to_images(_crops(self.pictures, index, 4 * corner, 4 * side))
@@ -105,11 +109,10 @@ class SuperResolutionLoss:
         """Mean squared error on v, float32 scalar."""
         recipe = self.batches.recipe
         images, small, row = self.batches.pair(self.seed, step)
-        samples = torch.arange(len(images), device=images.device)
+        samples = self.batches.samples
         u = keyed_uniform(self.seed, step, samples, 3, stream=2)
         noisiest, cleanest = recipe.log_snr
-        share = (u[:1, 0] + samples / len(images)) % 1.0  # one draw, evenly spread over the batch
-        t = recipe.schedule.t(noisiest + (cleanest - noisiest) * share)
+        t = recipe.schedule.t(noisiest + (cleanest - noisiest) * self.batches.spread(self.seed, step))
         aug_level = u[:, 2].square() * recipe.augmentation
         noise = keyed_normal(self.seed, step, samples, tuple(small.shape[1:]), stream=4)
         low_res = upsample(augment(small, aug_level, noise), images.shape[-1])
@@ -149,13 +152,15 @@ def run(
         fresh: forget the run's checkpoint and the shipped weights.
         pictures: size of the pool, if not the recipe's.
     """
-    where = default_device(device)
+    where = processes.join(default_device(device))
     recipe, dtype = gpu if where.type == "cuda" else cpu, dtype or default_dtype(where)
     name = STAGES[recipe.size]
     out, folder = out or weights.DATA / "weights" / name, run_folder or data.cache_folder() / "runs" / name
     encoder = load_text_encoder(ENCODER, where)
-    pairs = Pairs(recipe.pools(pictures or recipe.pictures, "train", where), encoder, recipe, where)
-    held = recipe.pools(data.SHARD, "val", where)
+    with processes.in_turn():
+        pools = recipe.pools(pictures or recipe.pictures, "train", where)
+        held = recipe.pools(data.SHARD, "val", where)
+    pairs = Pairs(pools, encoder, recipe, where, processes.share(recipe.train.batch, where))
     torch.manual_seed(recipe.train.seed)
     model = EfficientUNet(recipe.unet).to(where)
     begun = start(model, folder, out, fresh)
@@ -169,6 +174,8 @@ def run(
     ema, progress = fit(
         model, loss, recipe.train, folder, max_minutes=max_minutes, milestones=MILESTONES, on_milestone=milestone
     )
+    if processes.place()[0] > 0:
+        return out
     ema.copy_to(model)
     score = validation_loss(model.eval(), encoder, held, recipe, dtype)
     stage = Stage(model, recipe.schedule, recipe.size, sampling=recipe.sampling)

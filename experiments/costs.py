@@ -1,0 +1,221 @@
+"""What training on your own pictures costs here, piece by piece: the numbers of docs/scale.md.
+
+    python -m experiments.costs      # 8 minutes on 2 cores, alone on the machine
+
+Reading pictures, embedding captions with an encoder as large as T5-small, the embedding cache against memory and
+against encoding on the fly, and two processes against one.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from experiments.results import ROOT, save_result
+from imagen_lite import data
+from imagen_lite.data import Pool
+from imagen_lite.recipes import base64
+from imagen_lite.recipes.material import embedded
+from imagen_lite.recipes.pictures import own_pictures
+from imagen_lite.recipes.stages import ENCODER, Captioned, EncodedText, caption_rows
+from imagen_lite.stage import default_dtype
+from imagen_lite.text import TextEmbedding, load_text_encoder
+from imagen_lite.train import Ema, TrainConfig, _step
+from imagen_lite.unet import EfficientUNet
+
+PICTURES, BATCH = 640, 32
+CPU = torch.device("cpu")
+SPEED = """
+import json, sys, time, torch
+from pathlib import Path
+import experiments.costs as costs
+print(json.dumps(costs.steps_a_second(Path(sys.argv[1]))))
+"""
+
+
+class HeldText:
+    """Captions' embeddings in memory: what the cache on disk is compared with."""
+
+    def __init__(self, embeddings: list[torch.Tensor]):
+        self.embeddings = embeddings
+
+    def __call__(self, row: torch.Tensor) -> TextEmbedding:
+        """As `stages.CachedText`."""
+        chosen = [self.embeddings[i] for i in row.tolist()]
+        tokens = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True).float()
+        lengths = torch.tensor([len(tokens) for tokens in chosen])
+        return TextEmbedding(tokens, torch.arange(tokens.shape[1]) < lengths[:, None])
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
+    start = time.perf_counter()
+    made = work()
+    return time.perf_counter() - start, made
+
+
+def write_folder(folder: Path, pool: Pool) -> None:
+    """An image folder of 512-px JPEGs with metadata.jsonl."""
+    folder.mkdir(parents=True)
+    rows = []
+    for i in range(PICTURES):
+        picture = Image.fromarray(np.asarray(pool.picture(i))).resize((512, 512), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{i:05d}.jpg", quality=90)
+        rows.append(json.dumps({"file_name": f"{i:05d}.jpg", "text": pool.captions[i][0]}))
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+
+
+def write_encoder(folder: Path) -> Path:
+    """A T5 with the shape of google/t5-v1_1-small (but for its vocabulary) and random weights."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+        vocab_size=2048, d_model=512, d_kv=64, d_ff=1024, num_layers=8, num_heads=6, feed_forward_proj="gated-gelu"
+    )
+    transformers.T5EncoderModel(config).save_pretrained(folder)
+    shutil.copy(ENCODER / "tokenizer.json", folder)
+    return folder
+
+
+def epoch(batches: Captioned, model: torch.nn.Module) -> float:
+    """Seconds that an epoch takes."""
+    loss = base64.Base64Loss(model, batches, 0, default_dtype(CPU))
+    optimizer, ema = torch.optim.AdamW(model.parameters(), 1e-4, fused=True), Ema(model, 0.999)
+
+    def steps() -> None:
+        for step in range(PICTURES // BATCH):
+            _step(model, loss, optimizer, batches.recipe.train, step)
+            ema.update(model, step)
+
+    return timed(steps)[0]
+
+
+def epochs(pool: Pool, encoder: Path, repeats: int = 3) -> dict[str, Any]:
+    """An epoch with embeddings in memory, in the cache, and made on the fly, taking turns; medians in seconds."""
+    cache, captions = embedded(caption_rows(pool)[0], encoder, CPU), caption_rows(pool)[0]
+    unet = dataclasses.replace(base64.UNET, text_dim=cache.dim)
+    recipe = base64.Recipe(unet, TrainConfig(batch=BATCH))
+    model = EfficientUNet(unet).to(memory_format=torch.channels_last)  # pyright: ignore
+    batches = Captioned(pool, cache, recipe, CPU)
+    held = HeldText([cache([caption]).tokens[0].half() for caption in captions])
+    ways = {
+        "memory": held, "cache": batches.text,
+        "encoder": EncodedText(captions, load_text_encoder(encoder), recipe.text_length, CPU),
+    }  # fmt: skip
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in tqdm(range(repeats + 1), desc="epochs"):
+        for name, text in ways.items():
+            batches.text = text
+            found[name].append(epoch(batches, model))
+    medians = {name: round(statistics.median(seconds[1:]), 2) for name, seconds in found.items()}
+    rows = torch.arange(BATCH)
+    reads = {name: statistics.median(timed(lambda text=text: text(rows))[0] for _ in range(20))
+             for name, text in ways.items()}  # fmt: skip
+    return {
+        "pictures": PICTURES, "repeats": repeats, "seconds": medians,
+        "cache_against_memory": round(medians["cache"] / medians["memory"], 4),
+        "encoder_against_cache": round(medians["encoder"] / medians["cache"], 4),
+        "milliseconds_a_batch": {name: round(1000 * seconds, 2) for name, seconds in reads.items()},
+    }  # fmt: skip
+
+
+def steps_a_second(folder: Path, steps: int = 12) -> dict[str, Any]:
+    """In each process of a launch: steps of the base's training a second, its loss, and what averaging costs."""
+    from imagen_lite import processes
+
+    device = processes.join(CPU)
+    pool = own_pictures(folder, progress=False).pool
+    recipe = base64.Recipe(base64.UNET, TrainConfig(batch=BATCH))
+    torch.manual_seed(0)
+    model = EfficientUNet(recipe.unet).to(memory_format=torch.channels_last)  # pyright: ignore
+    batches = Captioned(pool, load_text_encoder(ENCODER), recipe, device, processes.share(BATCH))
+    loss = base64.Base64Loss(model, batches, 0, default_dtype(CPU))
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
+
+    def run(first: int, last: int) -> list[torch.Tensor]:
+        return [_step(model, loss, optimizer, recipe.train, step) for step in range(first, last)]
+
+    run(0, 2)
+    seconds, losses = timed(lambda: run(2, 2 + steps))
+    mean = torch.stack(losses).mean()
+    processes.average([mean])
+    gradients = [torch.zeros_like(p) for p in model.parameters()]
+    averaging = statistics.median(timed(lambda: processes.average(gradients))[0] for _ in range(10))
+    return {"steps_a_second": round(steps / seconds, 4), "loss": float(mean), "averaging_ms": 1000 * averaging,
+            "gradient_mb": sum(g.numel() for g in gradients) * 4 / 1e6}  # fmt: skip
+
+
+def launched(folder: Path, count: int) -> dict[str, Any]:
+    """`steps_a_second` of so many processes of one thread each, as the first of them tells."""
+    together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
+    script = folder.parent / "speed.py"
+    script.write_text(SPEED)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *together, script, folder], capture_output=True, text=True, env=environment, check=True
+    )
+    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+
+
+def processes_against_one(folder: Path) -> dict[str, Any]:
+    """Two processes of one thread against one, each with half of the batch."""
+    one, two = launched(folder, 1), launched(folder, 2)
+    return {
+        "one": one["steps_a_second"], "two": two["steps_a_second"],
+        "speedup": round(two["steps_a_second"] / one["steps_a_second"], 3),
+        "loss_difference": abs(two["loss"] - one["loss"]), "averaging_ms": round(two["averaging_ms"], 1),
+        "gradient_mb": round(two["gradient_mb"], 1),
+    }  # fmt: skip
+
+
+def reading(folder: Path) -> dict[str, Any]:
+    """Pictures a second from JPEGs of 512 px into the cache, by one process."""
+    seconds, own = timed(lambda: own_pictures(folder))
+    stored = sum(path.stat().st_size for path in own.folder.iterdir())
+    return {"pictures_a_second": round(PICTURES / seconds, 1), "bytes_a_picture": round(stored / PICTURES)}
+
+
+def embedding(pool: Pool, encoder: Path) -> dict[str, Any]:
+    """Captions a second into the cache, and bytes a caption in it."""
+    captions = sorted({text for own in pool.captions for text in own})
+    load = timed(lambda: load_text_encoder(encoder))[0]
+    seconds, cache = timed(lambda: embedded(captions, encoder, CPU))
+    tokens = int(cache(captions).mask.sum())
+    return {
+        "captions": len(captions), "captions_a_second": round(len(captions) / (seconds - load), 1),
+        "tokens_a_caption": round(tokens / len(captions), 1), "dim": cache.dim,
+        "bytes_a_caption": round(cache.path.stat().st_size / len(captions)),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Command line."""
+    rendered = data.pool(PICTURES)
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        os.environ["IMAGEN_LITE_CACHE"] = str(place / "cache")
+        write_folder(place / "folder", rendered)
+        encoder = write_encoder(place / "t5")
+        result = {"reading": reading(place / "folder")}
+        pool = own_pictures(place / "folder").pool
+        result |= {"embedding": embedding(pool, encoder), "processes": processes_against_one(place / "folder")}
+        result |= {"epochs": epochs(pool, encoder)}
+    print(json.dumps(save_result("costs", result, models=()), indent=1))
+
+
+if __name__ == "__main__":
+    main()
