@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from experiments.results import ROOT, save_result
+from experiments.results import ROOT, save_result, table
 from imagen_lite import data
 from imagen_lite.data import Pool
 from imagen_lite.recipes import base64
@@ -200,6 +200,30 @@ def embedding(pool: Pool, encoder: Path) -> dict[str, Any]:
         "tokens_a_caption": round(tokens / len(captions), 1), "dim": cache.dim,
         "bytes_a_caption": round(cache.path.stat().st_size / len(captions)),
     }  # fmt: skip
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """The measured costs as markdown."""
+    read, text, epochs, two = (result[name] for name in ("reading", "embedding", "epochs", "processes"))
+    seconds, batch = epochs["seconds"], epochs["milliseconds_a_batch"]
+    rows = [
+        ["reading 512-px JPEGs into the cache, one process", f"{read['pictures_a_second']:.0f} pictures/s"],
+        ["what a picture takes there (64 px)", f"{read['bytes_a_picture'] / 1000:.1f} kB"],
+        [f"embedding captions, a T5 of the size of T5-small (D = {text['dim']})", f"{text['captions_a_second']:.0f}/s"],
+        [f"what a caption takes, {text['tokens_a_caption']:.0f} tokens", f"{text['bytes_a_caption'] / 1000:.1f} kB"],
+        ["a batch of 32 captions from memory; the cache; the encoder",
+         f"{batch['memory']:.1f}; {batch['cache']:.1f}; {batch['encoder']:.0f} ms"],
+        [f"an epoch of {epochs['pictures']} pictures, embeddings in memory; in the cache",
+         f"{seconds['memory']:.1f}; {seconds['cache']:.1f} s (× {epochs['cache_against_memory']:.3f})"],
+        ["the same, the encoder on the fly, against the cache",
+         f"{seconds['encoder']:.1f} s (× {epochs['encoder_against_cache']:.2f})"],
+        ["steps of 32 a second: one process of one thread; two",
+         f"{two['one']:.2f}; {two['two']:.2f} (× {two['speedup']:.2f})"],
+        ["how far their losses differ", f"{two['loss_difference']:.1e}"],
+        [f"averaging {two['gradient_mb']:.0f} MB of gradients between the two", f"{two['averaging_ms']:.0f} ms"],
+    ]  # fmt: skip
+    told = f"Medians of {epochs['repeats']} epochs, one seed; {result['hardware']}; `python -m experiments.costs`."
+    return table(["what", "measured"], rows) + f"\n\n{told}"
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import inspect
 import json
 import textwrap
 
-from experiments import notebooks, superres, sweeps, thresholds
+from experiments import costs, notebooks, superres, sweeps, thresholds
 from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table
 from imagen_lite import sampler, viz, weights
 from imagen_lite.stage import STAGES
@@ -108,6 +108,8 @@ def texts() -> None:
     if there := [size for size in superres.WINDOW if (RESULTS / f"sr{size}.json").exists()]:
         card = insert(card, "superres", superres.as_text({size: load_result(f"sr{size}") for size in there}))
     weights.write_atomic(CARD, insert(card, "thresholds", thresholds.as_text(load_result("thresholds"))))
+    scale = ROOT / "docs" / "scale.md"
+    weights.write_atomic(scale, insert(scale.read_text(), "costs", costs.as_text(load_result("costs"))))
 
 
 def main() -> None:

@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     judges = ["reader"]
     if options.resolution == 256 and (weights.DATA / "weights" / "detail").is_dir():
         judges.append("detail")
-        result |= {d: by_caption_alone(cascade, d, max(16, n // 10), *TOLD) for d in ("pattern", "letter")}
+        result |= {d: by_caption_alone(cascade, d, max(16, n // 20), *TOLD) for d in ("pattern", "letter")}
     used = ["t5-lite-base", *judges, *(STAGES[size] for size in cascade.stages if size <= options.resolution)]
     save_result(f"sr{options.resolution}", result, models=used)
 

@@ -1,16 +1,19 @@
 """Publishing: what would be uploaded is whole, tells what it is, and is loaded back, from a folder and from the hub."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from test_cascade import tiny_stage
+from test_cascade import TINY
 from test_encoders import REVISION
 
 from imagen_lite import hub, load_cascade, weights
-from imagen_lite.stage import STAGES, load_stage
+from imagen_lite.schedule import CosineSchedule
+from imagen_lite.stage import STAGES, Stage, load_stage
+from imagen_lite.unet import EfficientUNet
 from imagen_lite.weights import WeightsError
 
 OURS = weights.DATA / "weights" / "t5-lite-base"
@@ -18,7 +21,12 @@ MANIFEST = {"world": "kites", "pictures_seen": 1234, "hours": 0.5, "hardware": "
 
 
 def write_stage(folder, size, **config):
-    stage = tiny_stage(size)
+    """A stage of random weights, its last layer too, which would otherwise prove nothing."""
+    torch.manual_seed(size)
+    unet = EfficientUNet(dataclasses.replace(TINY, text_dim=256, low_res=size > 64))
+    for parameter in unet.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    stage = Stage(unet, CosineSchedule(), size)
     weights.save_pretrained(folder, stage.unet, stage.config() | config, MANIFEST)
 
 
