@@ -10,6 +10,17 @@ from safetensors.torch import load_file
 
 from imagen_lite import processes
 
+LAUNCH = (
+    "--multi_gpu",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "--main_process_port",
+    "0",
+)  # any port that is free; without a GPU the processes talk by Gloo
 TOY = """
 import json, sys, torch
 from pathlib import Path
@@ -52,7 +63,7 @@ def launch(code, *arguments, count, tmp_path):
     """Runs code in so many processes of one thread each, or alone."""
     script = tmp_path / "script.py"
     script.write_text(code)
-    together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
+    together = ["-m", "accelerate.commands.launch", *LAUNCH, "--num_processes", str(count)] if count > 1 else []
     done = subprocess.run([sys.executable, *together, script, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done

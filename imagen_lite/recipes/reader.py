@@ -17,8 +17,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from imagen_lite import data, weights
-from imagen_lite.evaluate.reader import format_scores, reader_scores
 from imagen_lite.scenes.reader import ATTRIBUTES, GRID, MOST, SETTING, Reader, box_of, depth_of, visible_shares
+from imagen_lite.scenes.reader_scores import format_scores, reader_scores
 from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import WORLD_VERSION, Scene, sample_scene
 from imagen_lite.stage import default_device, default_dtype, hardware_name
