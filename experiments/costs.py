@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from experiments.results import ROOT, save_result, table
-from imagen_lite import data
+from imagen_lite import data, processes
 from imagen_lite.data import Pool
 from imagen_lite.recipes import base64
 from imagen_lite.recipes.material import embedded
@@ -38,11 +38,24 @@ from imagen_lite.unet import EfficientUNet
 
 PICTURES, BATCH = 640, 32
 CPU = torch.device("cpu")
+LAUNCH = (
+    "--multi_gpu",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "--main_process_port",
+    "0",
+)  # without a GPU the processes talk by Gloo
 SPEED = """
 import json, sys, time, torch
 from pathlib import Path
 import experiments.costs as costs
-print(json.dumps(costs.steps_a_second(Path(sys.argv[1]))))
+told = costs.steps_a_second(Path(sys.argv[1]))
+if costs.processes.place()[0] == 0:
+    print(json.dumps(told))
 """
 
 
@@ -135,8 +148,6 @@ def epochs(pool: Pool, encoder: Path, repeats: int = 3) -> dict[str, Any]:
 
 def steps_a_second(folder: Path, steps: int = 12) -> dict[str, Any]:
     """In each process of a launch: steps of the base's training a second, its loss, and what averaging costs."""
-    from imagen_lite import processes
-
     device = processes.join(CPU)
     pool = own_pictures(folder, progress=False).pool
     recipe = base64.Recipe(base64.UNET, TrainConfig(batch=BATCH))
@@ -161,7 +172,7 @@ def steps_a_second(folder: Path, steps: int = 12) -> dict[str, Any]:
 
 def launched(folder: Path, count: int) -> dict[str, Any]:
     """`steps_a_second` of so many processes of one thread each, as the first of them tells."""
-    together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
+    together = ["-m", "accelerate.commands.launch", *LAUNCH, "--num_processes", str(count)] if count > 1 else []
     script = folder.parent / "speed.py"
     script.write_text(SPEED)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -184,6 +195,8 @@ def processes_against_one(folder: Path) -> dict[str, Any]:
 
 def reading(folder: Path) -> dict[str, Any]:
     """Pictures a second from JPEGs of 512 px into the cache, by one process."""
+    import datasets  # noqa: F401  (seconds that are not reading)
+
     seconds, own = timed(lambda: own_pictures(folder))
     stored = sum(path.stat().st_size for path in own.folder.iterdir())
     return {"pictures_a_second": round(PICTURES / seconds, 1), "bytes_a_picture": round(stored / PICTURES)}
@@ -192,6 +205,7 @@ def reading(folder: Path) -> dict[str, Any]:
 def embedding(pool: Pool, encoder: Path) -> dict[str, Any]:
     """Captions a second into the cache, and bytes a caption in it."""
     captions = sorted({text for own in pool.captions for text in own})
+    load_text_encoder(encoder)
     load = timed(lambda: load_text_encoder(encoder))[0]
     seconds, cache = timed(lambda: embedded(captions, encoder, CPU))
     tokens = int(cache(captions).mask.sum())
@@ -222,7 +236,10 @@ def as_text(result: dict[str, Any]) -> str:
         ["how far their losses differ", f"{two['loss_difference']:.1e}"],
         [f"averaging {two['gradient_mb']:.0f} MB of gradients between the two", f"{two['averaging_ms']:.0f} ms"],
     ]  # fmt: skip
-    told = f"Medians of {epochs['repeats']} epochs, one seed; {result['hardware']}; `python -m experiments.costs`."
+    told = (
+        f"Epochs: medians of {epochs['repeats']}; the rest one run each; one seed; {result['hardware']}; "
+        f"`python -m experiments.costs`."
+    )
     return table(["what", "measured"], rows) + f"\n\n{told}"
 
 

@@ -64,11 +64,13 @@ def drawer(cascade: Cascade, resolution: int, aug_level: float | None = None, we
     return draw
 
 
-def pairs(resolution: int, n: int, batch: int = 8) -> Iterator[tuple[Tensor, Tensor, list[str], list[int]]]:
-    """Real pictures of the test split, the same a quarter as large, captions and seeds, a batch at a time."""
+def pairs(
+    resolution: int, n: int, batch: int = 8, split: str = "test"
+) -> Iterator[tuple[Tensor, Tensor, list[str], list[int]]]:
+    """Real pictures of a split, the same a quarter as large, captions and seeds, a batch at a time."""
     window = WINDOW[resolution]
-    real = data.pool(n, split="test", size=resolution, window=window)
-    small = data.pool(n, split="test", size=resolution // 4, window=window and window // 4)
+    real = data.pool(n, split=split, size=resolution, window=window)
+    small = data.pool(n, split=split, size=resolution // 4, window=window and window // 4)
     for i in range(0, n, batch):
         rows = range(i, min(i + batch, n))
         images, low_res = (
@@ -77,13 +79,15 @@ def pairs(resolution: int, n: int, batch: int = 8) -> Iterator[tuple[Tensor, Ten
         yield images, low_res, [real.captions[k][0] for k in rows], list(rows)
 
 
-def from_renders(draw: Draw, resolution: int, n: int) -> dict:
+def from_renders(draw: Draw, resolution: int, n: int, split: str = "test") -> dict:
     """Pictures drawn from real low-res ones against the real large ones, and against interpolation."""
     ways = ("real", "drawn", "bicubic", "lanczos")
     found: dict[tuple[str, str], list[Tensor]] = {(way, name): [] for way in ways for name in FEATURES}
     power: dict[str, list[Tensor]] = {way: [] for way in ways}
     shifts: dict[str, list[Tensor]] = {"drawn": [], "renders": []}
-    for real, low_res, captions, seeds in tqdm(pairs(resolution, n), total=-(-n // 8), desc="from renders"):
+    for real, low_res, captions, seeds in tqdm(
+        pairs(resolution, n, split=split), total=-(-n // 8), desc="from renders"
+    ):
         size = real.shape[-1]
         drawn = draw(low_res, captions, seeds)
         shifts["drawn"].append(color_shift(drawn, real))
@@ -107,10 +111,12 @@ def from_renders(draw: Draw, resolution: int, n: int) -> dict:
     }  # fmt: skip
 
 
-def consistent(cascade: Cascade, resolution: int, n: int) -> dict:
+def consistent(cascade: Cascade, resolution: int, n: int, split: str = "test") -> dict:
     """PSNR of what is drawn, made small again, against what it was drawn from; no augmentation, w = 1."""
     draw = drawer(cascade, resolution, aug_level=0.0, weight=1.0)
-    psnr = torch.cat([consistency(draw(low, texts, seeds), low) for _, low, texts, seeds in pairs(resolution, n)])
+    psnr = torch.cat(
+        [consistency(draw(low, texts, seeds), low) for _, low, texts, seeds in pairs(resolution, n, split=split)]
+    )
     ends = interval(psnr.numpy())
     return {"n": n, "psnr_db": round(float(psnr.mean()), 2), "interval": ends, "least": round(float(psnr.min()), 2)}
 
@@ -196,11 +202,8 @@ def as_text(results: dict[int, dict]) -> str:
         ["consistency, level 0, w = 1 (least)", *(_consistency(r["consistency"]) for r in found), "28; 32 dB"],
         ["alignment against the same pictures at 64 px", *(_paired(r["stages"], size) for size, r in results.items()),
          "-0.02"],
-        *(
-            [f"{detail} right by the caption alone (w = {TOLD[0]:g}, level {TOLD[1]:g}): with (without), gain",
-             *(_alone(r, detail) for r in found), "above 0"]
-            for detail in ("pattern", "letter")
-        ),
+        ["pattern right by the caption alone: with (without), gain", *(_alone(r, "pattern") for r in found), "above 0"],
+        ["letter right by the caption alone: with (without), gain", *(_alone(r, "letter") for r in found), "above 0"],
     ]  # fmt: skip
     counts = "; ".join(
         f"{size} px: n = {r['from_renders']['n']:,} pictures, {r['consistency']['n']} for consistency, "
@@ -233,7 +236,8 @@ def _alone(result: dict, detail: str) -> str:
         return ""
     r = result[detail]
     ends = f"[{r['interval'][0]:+.2f}, {r['interval'][1]:+.2f}]"
-    return f"{r['with']:.2f} ({r['without']:.2f}), {r['gain']:+.2f} {ends}, n = {r['n']}"
+    at = f"w = {r['weight']:g}, level {r['aug_level']:g}, n = {r['n']}"
+    return f"{r['with']:.2f} ({r['without']:.2f}), {r['gain']:+.2f} {ends}; {at}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

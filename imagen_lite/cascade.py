@@ -242,7 +242,7 @@ def load_cascade(
         ValueError: a device that is not there.
     """
     where = default_device(device)
-    root = weights.located(folder or weights.DATA / "weights")
+    root = weights.located(folder or weights.DATA / "weights").absolute()
     stages: dict[int, Stage] = {}
     for size, name in STAGES.items():
         if stages and not (root / name).is_dir():

@@ -99,7 +99,7 @@ def train(
     Your own pictures stand in a folder with a metadata.jsonl, a line for each: {"file_name": "0001.png", "text": "its
     caption"}. The text encoder is a T5, BERT, GPT-2 or CLIP; --output is my_model unless you say otherwise.
 
-    Example: imagen-lite train base64 --data my_folder --text-encoder google/t5-v1_1-small -o my_model
+    Example: imagen-lite train base64 --data my_folder --text-encoder google/flan-t5-small -o my_model --max-minutes 60
     """
     recipes.follow(
         recipe, max_minutes=max_minutes, device=device, fresh=fresh, doctor=doctor, source=source,

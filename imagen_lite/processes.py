@@ -21,15 +21,21 @@ T = TypeVar("T")
 def join(device: torch.device) -> torch.device:
     """Become one of the processes that were launched together, if there are several; returns where this one computes.
 
-    CUDA processes talk by NCCL, others by Gloo. Raises ImportError if `accelerate` is not installed.
+    CUDA processes talk by NCCL, others by Gloo.
+
+    Raises:
+        ImportError: `accelerate` is not installed. RuntimeError: the processes do not find each other.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return device
     try:
         from accelerate import PartialState
     except ImportError as error:
-        raise ImportError("several processes need `accelerate`: pip install 'imagen_lite[train]'") from error
-    return PartialState(cpu=device.type == "cpu", timeout=timedelta(days=1)).device or device
+        raise ImportError("several processes need `accelerate`: pip install -e '.[train]'") from error
+    own = PartialState(cpu=device.type != "cuda", timeout=timedelta(days=1)).device
+    if place()[1] == 1:
+        raise RuntimeError("several processes were launched and do not find each other; start one, without a launcher")
+    return own or device
 
 
 def place() -> tuple[int, int]:
@@ -80,8 +86,8 @@ def agree(value: float, device: torch.device | str = "cpu") -> float:
 
 def gather(own: list[T]) -> list[T]:
     """What all processes made of every so-manieth item (`items[rank::count]`), in the items' order, in all of them."""
-    count = place()[1]
+    if (count := place()[1]) == 1:
+        return own
     parts: list[list[T]] = [own] * count
-    if count > 1:
-        dist.all_gather_object(parts, own)
+    dist.all_gather_object(parts, own)
     return [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]

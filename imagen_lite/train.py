@@ -7,8 +7,11 @@ what the checkpoint holds, so a run that was stopped at any moment goes on to th
 import json
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,7 +181,7 @@ def fit(
     max_minutes: float | None = None, average_from: int = 0, milestones: tuple[int, ...] = (),
     on_milestone: Callable[[nn.Module, Ema, Progress], dict] | None = None,
 ) -> tuple[Ema, Progress]:  # fmt: skip
-    """Train until `config.steps` or `max_minutes`, resuming the checkpoint in `run` if there is one.
+    """Train until `config.steps`, `max_minutes` or Ctrl-C, resuming the checkpoint in `run` if there is one.
 
     Args:
         model: trained in place, float32 parameters.
@@ -202,29 +205,52 @@ def fit(
         initial=progress.pictures, total=config.steps * config.batch, unit="picture", desc=run.name, disable=not first
     )
     losses: list[Tensor] = []
-    while progress.step < config.steps and (max_minutes is None or now - start < 60 * max_minutes):
-        losses.append(_step(model, loss_at, optimizer, config, progress.step))
-        ema.update(model, progress.step - (average_from if progress.step >= average_from else 0))
-        progress.step, progress.pictures = progress.step + 1, progress.pictures + config.batch
-        now = processes.agree(time.monotonic(), device)
-        progress.seconds, last = progress.seconds + now - last, now
-        bar.update(config.batch)
-        passed = [m for m in milestones if progress.pictures - config.batch < m <= progress.pictures]
-        if passed and on_milestone and first:
-            _log(run, vars(progress) | {"milestone": passed[-1]} | on_milestone(model, ema, progress))
-            last = time.monotonic()
-        due = now - saved > 60 * config.checkpoint_minutes
-        if due or progress.step % 50 == 0:
-            losses = _log_loss(run, losses, progress, bar)  # before the checkpoint: a NaN must not overwrite it
-        if due and first:
-            save_state(state, model, ema, optimizer, vars(progress))
-        saved = now if due else saved
+    end, stopped = math.inf if max_minutes is None else start + 60 * max_minutes, False
+    with _stoppable() as asked:
+        while progress.step < config.steps and now < end and not stopped:
+            losses.append(_step(model, loss_at, optimizer, config, progress.step))
+            ema.update(model, progress.step - (average_from if progress.step >= average_from else 0))
+            progress.step, progress.pictures = progress.step + 1, progress.pictures + config.batch
+            told = processes.agree(-1.0 if asked else time.monotonic(), device)
+            stopped, now = told < 0, max(now, told)
+            progress.seconds, last = progress.seconds + now - last, now
+            bar.update(config.batch)
+            passed = [m for m in milestones if progress.pictures - config.batch < m <= progress.pictures]
+            due = now - saved > 60 * config.checkpoint_minutes or bool(passed)
+            if due or progress.step % 50 == 0:
+                losses = _log_loss(run, losses, progress, bar)  # before the checkpoint: a NaN must not overwrite it
+            if due and first:
+                save_state(state, model, ema, optimizer, vars(progress))
+            saved = now if due else saved
+            if passed and on_milestone and first:
+                _log(run, vars(progress) | {"milestone": passed[-1]} | on_milestone(model, ema, progress))
+                last = time.monotonic()
     if losses:
         _log_loss(run, losses, progress, bar)
     if first:
         save_state(state, model, ema, optimizer, vars(progress))
     bar.close()
     return ema, progress
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[float]]:
+    """Within it, Ctrl-C only fills the list: a run ends after a whole step, and saved. A second one ends it at once."""
+    asked: list[float] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # signals are not for it
+        yield asked
+        return
+    usual = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _step(

@@ -143,13 +143,13 @@ def load_into(module: nn.Module, folder: str | Path) -> None:
 
 
 def located(path_or_hub_id: str | Path) -> Path:
-    """A path as it is; for "someone/name", if there is no such folder, the model that the hub has under that id.
+    """A path as it is; for the string "someone/name", if there is no such folder, what the hub has under that id.
 
     Raises:
         WeightsError: as `from_hub`.
     """
     path = Path(path_or_hub_id).expanduser()
-    if path.exists() or path.is_absolute() or str(path_or_hub_id).count("/") != 1:
+    if path.exists() or path.is_absolute() or isinstance(path_or_hub_id, Path) or str(path_or_hub_id).count("/") != 1:
         return path
     return from_hub(str(path_or_hub_id), HUB_FILES)
 
@@ -168,7 +168,7 @@ def resolve_folder(path_or_hub_id: str | Path) -> Path:
         return path
     if path.exists() or path.is_absolute() or str(path_or_hub_id).count("/") > 1:
         raise WeightsError(f"no text encoder in {path}: there is no config.json; give a transformers folder")
-    return from_hub(str(path_or_hub_id), HUB_FILES)
+    return from_hub(str(path_or_hub_id), [CONFIG, "tokenizer.json", "*.safetensors", "*.safetensors.index.json"])
 
 
 def from_hub(hub_id: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
@@ -205,7 +205,8 @@ def hub_failure(hub_id: str, kind: str = "model") -> Exception | None:
 
     def ask() -> None:
         try:
-            HfApi().repo_info(hub_id, repo_type=kind, timeout=HUB_SECONDS / 2)
+            little: Any = ["sha"]
+            HfApi().repo_info(hub_id, repo_type=kind, timeout=HUB_SECONDS / 2, expand=little)
             failures.clear()
         except Exception as error:
             failures.append(error)

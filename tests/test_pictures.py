@@ -1,5 +1,6 @@
 """Your own pictures: what is read of a folder or a set, what is left out and named, and a base trained on them."""
 
+import io
 import json
 import shutil
 import sys
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from imagen_lite import cli, data, load_cascade, weights
 from imagen_lite.recipes import base64, material, pictures
 from imagen_lite.recipes.base64 import Recipe
 from imagen_lite.recipes.pictures import own_pictures
-from imagen_lite.text import load_text_encoder
+from imagen_lite.text import EmbeddingCache, load_text_encoder
 from imagen_lite.train import TrainConfig
 from imagen_lite.unet import UNetConfig
 from imagen_lite.weights import WeightsError
@@ -183,16 +185,61 @@ def test_mistakes_are_told_in_one_sentence(folder, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no picture that can be used. 0 pictures.*0.png: no caption"):
         own_pictures(folder)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImportError, match=r"pip install 'imagen_lite\[data\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '.\[data,train\]'"):
         own_pictures(folder, size=32)
 
 
-def test_one_picture_in_twenty_is_held_out(folder):
-    write_metadata(folder, write_pictures(folder, 45))
-    train, held = material.split(own_pictures(folder).pool)
-    assert held.seeds == [19, 39] and len(train) == 43 and sorted(train.seeds + held.seeds) == list(range(45))
-    assert held.captions[1] == ["a white cube, number 39"]
-    assert (held.picture(0)[32, 32] > 240).all()
+def test_names_that_look_like_splits_are_pictures_like_others(tmp_path):
+    rows = write_pictures(tmp_path / "mine", 4)
+    for row, name in zip(rows, ("steam-train.png", "test.png", "val/1.png", "train/2.png"), strict=True):
+        (tmp_path / "mine" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "mine" / row["file_name"]).rename(tmp_path / "mine" / name)
+        row["file_name"] = name
+    write_metadata(tmp_path / "mine", rows)
+    own = own_pictures(tmp_path / "mine")
+    assert len(own.pool) == 4 and own.left_out == []
+
+
+def test_pictures_that_lie_on_the_hub_are_fetched(monkeypatch):
+    """A streamed image folder of the hub names its pictures by address, without their bytes."""
+    content = io.BytesIO()
+    Image.new("RGB", (64, 64), (9, 8, 7)).save(content, "PNG")
+    asked = []
+
+    def fetch(path, mode):
+        asked.append(path)
+        return io.BytesIO(content.getvalue())
+
+    monkeypatch.setattr("datasets.utils.file_utils.xopen", fetch)
+    square = pictures._square({"path": "hf://datasets/a/b/1.png", "bytes": None}, 64)
+    assert asked == ["hf://datasets/a/b/1.png"] and (square == (9, 8, 7)).all()
+
+    def down(path, mode):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("datasets.utils.file_utils.xopen", down)
+    with pytest.raises(ConnectionError):  # and not a broken picture, left out for ever
+        pictures._square({"path": "hf://datasets/a/b/1.png", "bytes": None}, 64)
+
+
+def test_deep_pictures_are_not_read_as_white(folder):
+    Image.fromarray(np.full((70, 70), 30_000, np.uint16)).save(folder / "0.png")
+    assert own_pictures(folder).left_out == [("0.png", "more than 8 bits a channel; save it with 8")]
+
+
+def test_about_one_picture_in_twenty_is_held_out_and_stays_so(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (400, 8, 8, 3), np.uint8)
+    texts = [[f"number {i}"] for i in range(400)]
+    pool = data.Pool([noise], texts, [[]] * 400, list(range(400)))
+    train, held = material.split(pool)
+    assert sorted(train.seeds + held.seeds) == list(range(400)) and 8 <= len(held) <= 35
+    assert all(np.array_equal(held.picture(k), noise[i]) for k, i in enumerate(held.seeds))
+    assert held.captions == [texts[i] for i in held.seeds]
+    twice = data.Pool([np.concatenate([noise[5:], noise[5:]])], texts[5:] * 2, [[]] * 790, list(range(790)))
+    again = {i % 395 + 5 for i in material.split(twice)[1].seeds}  # others lost, all of them twice
+    assert again == {i for i in held.seeds if i >= 5}
+    few = data.Pool([noise[:3]], texts[:3], [[]] * 3, [0, 1, 2])
+    assert [len(part) for part in material.split(few)] == [2, 1]
 
 
 @pytest.fixture
@@ -260,10 +307,70 @@ def test_cached_and_encoded_captions_are_the_same_text(folder, encoder):
     assert torch.allclose(cached.text(row).tokens, encoded.text(row).tokens, atol=2e-3)
 
 
+def test_embedding_that_was_interrupted_goes_on(folder, encoder, monkeypatch):
+    captions = [f"a red cube, number {i}" for i in range(70)]
+
+    class Interrupted(EmbeddingCache):
+        def _encode(self, captions):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(material, "EmbeddingCache", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        material.embedded(captions, encoder, torch.device("cpu"))
+    monkeypatch.setattr(material, "EmbeddingCache", EmbeddingCache)
+    cache = material.embedded(captions, encoder, torch.device("cpu"))
+    assert cache.encoder is None and len(cache(captions)) == 70
+    tensors = encoder / "model.safetensors"
+    state = load_file(tensors)
+    save_file({name: 2 * tensor for name, tensor in state.items()}, tensors, {"format": "pt"})
+    other = material.embedded(captions, encoder, torch.device("cpu"))  # another encoder in the same folder
+    assert other.fingerprint != cache.fingerprint and other.path != cache.path
+
+
+def test_captions_that_cannot_be_drawn_do_not_end_a_run(folder, monkeypatch):
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    write_metadata(folder, [row | {"text": "1984"} for row in rows])
+    with pytest.raises(ValueError, match="none of the held-out captions can be drawn"):
+        material.own(str(folder), None, None, 100, 48, torch.device("cpu"))
+    write_metadata(folder, [row | {"text": row["text"] if i % 2 else "красный куб"} for i, row in enumerate(rows)])
+    monkeypatch.setattr(material, "split", lambda pool: (pool, pool))
+    given = material.own(str(folder), None, None, 100, 4, torch.device("cpu"))
+    assert given.prompts == tuple(row["text"] for i, row in enumerate(rows) if i % 2)
+
+
+def test_a_run_does_not_go_on_from_another_model(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(base64, "CPU", Recipe(UNET, TrainConfig(batch=4, steps=2)))
+    monkeypatch.setattr(base64, "VALIDATION", 4)
+    command = ["train", "base64", "--device", "cpu", "-o", str(tmp_path / "model"), "--data"]
+    cli.app([*command, str(folder)], standalone_mode=False)
+    assert "0.0% of the captions have more than 48 tokens" in capsys.readouterr().out
+    other = shutil.copytree(folder, tmp_path / "other")
+    with pytest.raises(ValueError, match="was trained with world mine, not other; give another --output"):
+        cli.app([*command, str(other)], standalone_mode=False)
+    (tmp_path / "model" / "run" / "state.safetensors").unlink()
+    with pytest.raises(ValueError, match="base64 was trained with world mine, not other"):
+        cli.app([*command, str(other)], standalone_mode=False)
+    cli.app([*command, str(other), "--fresh"], standalone_mode=False)
+    assert weights.load_manifest(tmp_path / "model" / "base64")["world"] == "other"
+
+
+def test_the_doctor_looks_at_own_pictures(folder, monkeypatch, capsys):
+    monkeypatch.setattr(base64, "CPU", Recipe(UNET, TrainConfig(batch=4, lr=1e-2)))
+    monkeypatch.setattr(base64.checks, "check_overfit", lambda *_, **__: "learned by heart")
+    with pytest.raises(ValueError, match="unknown to t5-lite-base|distinct"):
+        rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+        write_metadata(folder, [row | {"text": "Ωμέγα ψ abc"} for row in rows])
+        monkeypatch.setattr(material, "_can_be_drawn", bool)
+        cli.app(["train", "base64", "--doctor", "--device", "cpu", "--data", str(folder)], standalone_mode=False)
+    assert "pictures span" in capsys.readouterr().out
+
+
 def test_what_does_not_go_together_is_told(folder, tmp_path):
     for arguments, message in (
         (["train", "base64", "--text-encoder", "x/y"], "--text-encoder and --output go with --data"),
         (["train", "sr256", "--data", str(folder)], "--data is for base64"),
+        (["train", "base64", "--data", str(folder), "--text-encoder", "gpt2"], "there is no folder 'gpt2'; of the hub"),
+        (["train", "base64", "--data", str(folder), "-o", str(folder / "model")], "lies in --data"),
     ):
         with pytest.raises(ValueError, match=message):
             cli.app(arguments, standalone_mode=False)

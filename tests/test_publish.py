@@ -73,11 +73,11 @@ def test_an_encoder_of_the_hub_stays_there_and_ours_goes_along(tmp_path):
 def test_the_card_tells_what_it_is(model, tmp_path):
     import yaml
 
-    card = (hub.save_pretrained(model, tmp_path / "out", "kites-imagen", "cc-by-4.0") / "README.md").read_text()
+    card = (hub.save_pretrained(model, tmp_path / "out", "alice/kites-imagen", "cc-by-4.0") / "README.md").read_text()
     _, head, text = card.split("---\n", 2)
     assert yaml.safe_load(head)["license"] == "cc-by-4.0"
     assert yaml.safe_load(head)["pipeline_tag"] == "text-to-image"
-    assert 'il.load_cascade(folder="someone/kites-imagen")' in text and "# kites-imagen" in text
+    assert 'il.load_cascade(folder="alice/kites-imagen")' in text and "# kites-imagen" in text
     assert "| base64 | " in text and "| kites | 1,234 | 0.5, 2 CPU cores | 0.25 |" in text
 
 
@@ -106,6 +106,12 @@ def test_what_must_not_be_published(model, tmp_path):
     with pytest.raises(WeightsError, match="damaged"):
         hub.save_pretrained(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_that_is_gone_is_not_named_by_its_path(model, tmp_path):
+    shutil.rmtree(tmp_path / "elsewhere")
+    with pytest.raises(WeightsError, match="t5 is not there any more; put its folder beside the stages"):
+        hub.save_pretrained(model, tmp_path / "out")
 
 
 class FakeHub:

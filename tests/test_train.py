@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from imagen_lite.train import Ema, TrainConfig, fit, hashed_normal, keyed_normal, keyed_uniform
@@ -165,3 +166,18 @@ def test_the_average_can_be_warmed_up_once_more(tmp_path):
         ema, _ = fit(model, loss_at, config, tmp_path / str(average_from), average_from=average_from)
         reached.append(float(ema.shadow["weight"]))
     assert reached[1] > 4 and reached[0] < reached[1] - 0.5, reached
+
+
+def test_ctrl_c_ends_a_run_after_a_whole_step_saved(tmp_path):
+    """What goes on afterwards is what an uninterrupted run would have done, to the last bit."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert run_toy(whole, 4000).wait() == 0
+    process = run_toy(stopped, 4000)
+    log = stopped / "log.jsonl"
+    while not log.exists() or log.read_text().count("\n") < 4:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 0 and max(losses(stopped)) < 4000
+    assert run_toy(stopped, 4000).wait() == 0
+    states = [load_file(folder / "state.safetensors") for folder in (whole, stopped)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -103,14 +103,11 @@ def draw(sampler: Sampler, captions: Sequence[str], weight: float, seed: int, ba
     """
     rank, count = processes.place()
     starts = tqdm(range(0, len(captions), batch)[rank::count], desc=f"w = {weight:g}", leave=False)
-    return processes.gather(
-        [
-            sampler.sample(
-                list(captions[i : i + batch]), guidance_weight=weight, seed=seed + i, resolution=64
-            ).images.cpu()
-            for i in starts
-        ]
-    )
+    drawn = [
+        sampler.sample(list(captions[i : i + batch]), guidance_weight=weight, seed=seed + i, resolution=64).images
+        for i in starts
+    ]
+    return drawn if count == 1 else processes.gather([images.cpu() for images in drawn])
 
 
 def verdicts(images: Sequence[Tensor], captions: Sequence[str]) -> list[Verdict]:

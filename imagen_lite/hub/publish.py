@@ -21,13 +21,13 @@ ENCODER = "text_encoder"  # the folder of a published cascade's own encoder
 FILES = ("config.json", "manifest.json", "tokenizer.json", "tokenizer_config.json", "*.safetensors", "*.index.json")
 
 
-def save_pretrained(model: str | Path, out: str | Path, name: str | None = None, licence: str = "mit") -> Path:
+def save_pretrained(model: str | Path, out: str | Path, hub_id: str | None = None, licence: str = "mit") -> Path:
     """Writes what `push_to_hub` uploads: the weights, checked, the text encoder, and README.md, the model card.
 
     Args:
         model: the folder of a cascade, or of one stage.
         out: a folder to write to; must be empty or not there.
-        name: what the card calls it; None is the folder's own name.
+        hub_id: where it will be on the hub, for the card; None is someone's, by the folder's name.
         licence: of the weights, as the hub spells it.
 
     Raises:
@@ -45,7 +45,8 @@ def save_pretrained(model: str | Path, out: str | Path, name: str | None = None,
     for stage, folder in stages.items():
         _copy(folder, out if alone else out / stage)
     encoder = "" if alone else _copy_encoder(model, out)
-    write_atomic(out / "README.md", model_card(stages, name or model.resolve().name, encoder, licence))
+    hub_id = hub_id or f"someone/{model.resolve().name}"
+    write_atomic(out / "README.md", model_card(stages, hub_id, encoder, licence))
     return out
 
 
@@ -66,25 +67,26 @@ def push_to_hub(
     from huggingface_hub import HfApi
 
     with tempfile.TemporaryDirectory() as temporary:
-        folder = save_pretrained(model, Path(temporary) / "model", hub_id.split("/")[-1], licence)
+        folder = save_pretrained(model, Path(temporary) / "model", hub_id, licence)
         try:
             api = HfApi(token=token)
             url = api.create_repo(hub_id, private=private, exist_ok=True)
             api.upload_folder(repo_id=hub_id, folder_path=folder, commit_message="imagen_lite")
         except Exception as error:  # the hub's client raises many kinds
+            told = (str(error).splitlines() or [""])[0]
             raise WeightsError(
-                f"the hub did not take {hub_id!r} ({type(error).__name__}: {str(error).splitlines()[0]}); check the "
-                f"name, the network, and that `hf auth login` was done with a token that may write"
+                f"the hub did not take {hub_id!r} ({type(error).__name__}: {told}); check the name, the network, and "
+                f"that `hf auth login` was done with a token that may write"
             ) from error
     return str(url)
 
 
-def model_card(stages: dict[str, Path], name: str, encoder: str, licence: str) -> str:
+def model_card(stages: dict[str, Path], hub_id: str, encoder: str, licence: str) -> str:
     """README.md: what the hub reads, what the stages are by their manifests, how to load them, what to know.
 
     `encoder` is the text encoder's name; "" for a stage alone.
     """
-    load = f'il.load_cascade(folder="someone/{name}")' if encoder else f'il.stage.load_stage("someone/{name}")'
+    load = f'il.load_cascade(folder="{hub_id}")' if encoder else f'il.stage.load_stage("{hub_id}")'
     rows = ["| stage | parameters | trained on | pictures seen | hours, hardware | validation loss |", "|---" * 6 + "|"]
     for stage, folder in stages.items():
         told: dict[str, Any] = {"hardware": "", **weights.load_manifest(folder)}
@@ -101,7 +103,7 @@ pipeline_tag: text-to-image
 tags: [imagen, diffusion, pixel-space]
 ---
 
-# {name}
+# {hub_id.split("/")[-1]}
 
 Pixel-space diffusion in small, after Imagen (arXiv 2205.11487), trained with `imagen_lite`. {reads}Safetensors only.
 
@@ -135,6 +137,8 @@ def _copy_encoder(model: Path, out: Path) -> str:
     name = config.get("text_encoder", "t5-lite-base")
     places = (model / name, Path(name).expanduser(), weights.DATA / "weights" / name)
     folder = next((place for place in places if (place / weights.CONFIG).is_file()), None)
+    if folder is None and Path(name).is_absolute():
+        raise WeightsError(f"the text encoder {name} is not there any more; put its folder beside the stages")
     if folder is None:
         return name
     _copy(folder, out / ENCODER)

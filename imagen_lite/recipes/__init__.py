@@ -39,5 +39,7 @@ def follow(
         return module.doctor(device, **own)
     if source is not None:
         output = output or Path("my_model")
+        if output.resolve().is_relative_to(Path(source).expanduser().resolve()):
+            raise ValueError(f"--output {output} lies in --data {source}; give a folder elsewhere")
         own |= {"out": output / name, "run_folder": output / "run"}
     module.run(max_minutes=max_minutes, device=device, fresh=fresh, **own)

@@ -24,9 +24,9 @@ from imagen_lite.cascade import Cascade
 from imagen_lite.prediction import loss_weight
 from imagen_lite.recipes import doctor as checks
 from imagen_lite.recipes.material import Material, own, rendered
-from imagen_lite.recipes.stages import Captioned, StageRecipe, denoising_loss, export, precision, start
+from imagen_lite.recipes.stages import ENCODER, Captioned, StageRecipe, denoising_loss, export, precision, start
 from imagen_lite.stage import Sampling, Stage, default_device, default_dtype
-from imagen_lite.text import FrozenTextEncoder
+from imagen_lite.text import EmbeddingCache, load_text_encoder
 from imagen_lite.train import Ema, Progress, TrainConfig, fit, keyed_normal, keyed_uniform
 from imagen_lite.unet import EfficientUNet, UNetConfig
 
@@ -128,12 +128,13 @@ def run(
     recipe = recipe or (GPU if where.type == "cuda" else CPU)
     dtype = dtype or default_dtype(where)
     folder = run_folder or data.cache_folder() / "runs" / "base64"
+    samples = processes.share(recipe.train.batch, where)
     with processes.in_turn():
         given, recipe = _material(recipe, where, pictures, source, text_encoder)
-    batches = Captioned(given.train, given.encoder, recipe, where, processes.share(recipe.train.batch, where))
+    batches = Captioned(given.train, given.encoder, recipe, where, samples)
     torch.manual_seed(recipe.train.seed)
     model = EfficientUNet(recipe.unet).to(where)
-    begun = start(model, folder, out, fresh)
+    begun = start(model, folder, out, fresh, given.name, given.text_encoder)
     first = begun["pictures_seen"]
     seed = recipe.train.seed + first  # a run that goes on from shipped weights must not repeat their batches
     called = torch.compile(model) if where.type == "cuda" else model
@@ -152,7 +153,10 @@ def run(
     ema.copy_to(model)
     score = validation_loss(model.eval(), given, recipe, dtype, first + progress.pictures)
     stage = Stage(model, recipe.schedule, 64, sampling=SAMPLING)
-    export(stage, out, "base64", recipe.train, begun, progress, score, given.name, given.text_encoder)
+    export(
+        stage, out, "base64", recipe.train, begun, progress, score, given.name, given.text_encoder,
+        given.encoder.fingerprint,
+    )  # fmt: skip
     return out
 
 
@@ -162,7 +166,7 @@ def _material(
     """What is trained on, and the recipe for it: an encoder has its width, your own pictures are seen whole at once."""
     if source is None:
         return rendered(pictures or recipe.pictures, PROMPTS, device), recipe
-    given = own(source, text_encoder, pictures, device)
+    given = own(source, text_encoder, pictures, recipe.pictures, recipe.text_length, device)
     unet = dataclasses.replace(recipe.unet, text_dim=given.encoder.dim)
     return given, dataclasses.replace(recipe, unet=unet, small_pictures=0)
 
@@ -186,8 +190,10 @@ def doctor(
     loss = Base64Loss(model, batches, 0, default_dtype(where))
     images, row = batches.batch(0, 0)
     print(checks.check_pictures(images))
-    if isinstance(given.encoder, FrozenTextEncoder):
-        print(checks.check_captions(given.train, given.encoder, recipe.text_length))
+    encoder = given.encoder
+    if isinstance(encoder, EmbeddingCache):  # it has no tokenizer
+        encoder = load_text_encoder(text_encoder or ENCODER, where)
+    print(checks.check_captions(given.train, encoder, recipe.text_length))
     print(checks.check_overfit(model, lambda: loss(0), lr=recipe.train.lr))
     print(checks.check_masks(model, batches.text(row), images))  # last: a fresh network does not look at its text yet
 

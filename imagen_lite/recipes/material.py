@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from imagen_lite import data
-from imagen_lite.data import Pool
+from imagen_lite import data, processes
+from imagen_lite.data import SHARD, Pool, cache_folder
+from imagen_lite.inputs import check_prompts
 from imagen_lite.recipes.pictures import own_pictures
 from imagen_lite.recipes.stages import ENCODER
 from imagen_lite.text import EmbeddingCache, FrozenTextEncoder, load_text_encoder
+from imagen_lite.weights import WeightsError
 
-HELD = 20  # one in so many of your own pictures is not trained on
+HELD = 20  # about one in so many of your own pictures is not trained on
 PROMPTS = 16  # captions of those, drawn at milestones
 
 
@@ -45,45 +47,93 @@ def rendered(count: int, prompts: tuple[str, ...], device: torch.device) -> Mate
     return Material(data.WORLD_VERSION, train, held, load_text_encoder(ENCODER, device), ENCODER.name, prompts)
 
 
-def own(source: str, text_encoder: str | None, count: int | None, device: torch.device) -> Material:
+def own(
+    source: str, text_encoder: str | None, count: int | None, most: int, length: int, device: torch.device
+) -> Material:
     """A folder's or a hub set's pictures at 64 px (see `pictures`), captions embedded once.
 
     Args:
         text_encoder: a folder or hub id; None is ours, which knows the words of its world alone.
+        count: how many pictures; None is all of a folder, and the first `most` of a hub set, which may be endless.
+        length: tokens of a caption that training reads.
+
+    Raises:
+        ValueError: no pictures, a hub id that is no whole one, or held-out captions none of which can be drawn.
     """
-    found = own_pictures(source, count=count)
-    print(found.report())
+    folder, name = Path(text_encoder or "").expanduser(), text_encoder or ENCODER.name
+    if text_encoder and folder.is_dir():
+        name = str(folder.resolve())
+    elif text_encoder and "/" not in text_encoder:
+        raise ValueError(
+            f"there is no folder {text_encoder!r}; of the hub give the whole id, such as google/flan-t5-small"
+        )
+    found = own_pictures(source, count=count or (None if Path(source).expanduser().is_dir() else most))
     train, held = split(found.pool)
-    cache = embedded([text for own in found.pool.captions for text in own], text_encoder or ENCODER, device)
-    folder = Path(text_encoder or "").expanduser()
-    name = ENCODER.name if text_encoder is None else str(folder.resolve()) if folder.is_dir() else text_encoder
-    return Material(Path(source).name, train, held, cache, name, tuple(c[0] for c in held.captions[:PROMPTS]))
+    captions = [text for own in found.pool.captions for text in own]
+    cache = embedded(captions, text_encoder or ENCODER, device)
+    prompts = tuple(texts[0] for texts in held.captions if _can_be_drawn(texts[0]))[:PROMPTS]
+    if not prompts:
+        raise ValueError("none of the held-out captions can be drawn: captions must be English sentences")
+    if processes.place()[0] == 0:
+        print(found.report())
+        print(f"{len(held):,} of them are held out; {_cut(captions, cache, length):.1%} of the captions have more than "
+              f"{length} tokens, of which no more are read")  # fmt: skip
+    return Material(Path(source).expanduser().resolve().name, train, held, cache, name, prompts)
+
+
+def _can_be_drawn(caption: str) -> bool:
+    try:
+        return bool(check_prompts([caption]))
+    except ValueError:
+        return False
+
+
+def _cut(captions: list[str], cache: EmbeddingCache, length: int) -> float:
+    """The share of captions with more than `length` tokens."""
+    parts = (cache(captions[i : i + 256]).mask.sum(1) > length for i in range(0, len(captions), 256))
+    return float(torch.cat(list(parts)).float().mean())
 
 
 def split(pool: Pool) -> tuple[Pool, Pool]:
-    """A pool in two: to train on, and every twentieth picture (of two at least one) to judge by."""
+    """A pool in two: to train on, and about every twentieth picture to judge by.
+
+    Which it is follows from the picture itself: it stays where it is when others come, and wherever it is found twice.
+    """
     if len(pool) < 2:
         raise ValueError("one picture is trained on and another judged by: there must be two or more")
-    rows = np.arange(len(pool))
-    held = rows % HELD == min(HELD, len(pool)) - 1
-    pictures = np.concatenate(pool.pictures)
+    digests = (hashlib.sha256(pool.picture(i).tobytes()).digest() for i in range(len(pool)))
+    held = np.array([int.from_bytes(digest[:4]) % HELD == 0 for digest in digests])
+    if not held.any() or held.all():  # there are but a few
+        held = np.arange(len(pool)) == len(pool) - 1
 
-    def part(rows: np.ndarray) -> Pool:
+    def part(rows: list[int]) -> Pool:
+        shards = [np.stack([pool.picture(i) for i in rows[k : k + SHARD]]) for k in range(0, len(rows), SHARD)]
         captions, mirrored = ([texts[i] for i in rows] for texts in (pool.captions, pool.mirrored))
-        shards = [pictures[rows[i : i + data.SHARD]] for i in range(0, len(rows), data.SHARD)]
         return Pool(shards, captions, mirrored, [pool.seeds[i] for i in rows])
 
-    return part(rows[~held]), part(rows[held])
+    return part(np.flatnonzero(~held).tolist()), part(np.flatnonzero(held).tolist())
 
 
 def embedded(captions: list[str], text_encoder: str | Path, device: torch.device) -> EmbeddingCache:
     """A cache that holds these captions' embeddings; the encoder is loaded only if some are missing."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", str(text_encoder)).strip("-")[-60:]
-    digest = hashlib.sha256(str(text_encoder).encode()).hexdigest()[:8]
-    path = data.cache_folder() / "embeddings" / f"{name}-{digest}.sqlite"
-    if not path.is_file() or EmbeddingCache(path).missing(captions):
+    folder = Path(text_encoder).expanduser()
+    about = [str(text_encoder)]
+    if folder.is_dir():  # another file, another encoder
+        files = sorted(path for path in folder.resolve().iterdir() if path.is_file())
+        about = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    name = re.sub(r"[^A-Za-z0-9]+", "-", str(text_encoder)).strip("-")[-40:]
+    digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:8]
+    path = cache_folder() / "embeddings" / f"{name}-{digest}.sqlite"
+    if not _holds(path, captions):
         cache = EmbeddingCache(path, load_text_encoder(text_encoder, device), batch=64)
         new = cache.missing(captions)
         for i in tqdm(range(0, len(new), 64), desc=f"embedding captions with {cache.name}"):
             cache(new[i : i + 64])
     return EmbeddingCache(path)
+
+
+def _holds(path: Path, captions: list[str]) -> bool:
+    try:
+        return not EmbeddingCache(path).missing(captions)
+    except WeightsError:  # it is not there, or was interrupted before its first captions
+        return False

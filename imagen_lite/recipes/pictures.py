@@ -1,4 +1,4 @@
-"""Your own captioned pictures as a `Pool`: an image folder, or any set of the Hugging Face hub.
+"""Your own captioned pictures as a `Pool`: an image folder, or a set of the Hugging Face hub.
 
     my_folder/metadata.jsonl        {"file_name": "0001.png", "text": "a kite over the sea"}, a line for each picture
     my_folder/0001.png              of any size: the middle square is kept, made smaller with antialiasing
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from imagen_lite.data import SHARD, Pool, cache_folder
@@ -26,6 +26,7 @@ from imagen_lite.weights import WeightsError, hub_failure, write_atomic
 
 CAPTIONS = ("text", "caption", "captions", "prompt")  # the columns that captions may stand in
 LEFT_OUT = "left_out.jsonl"
+TABLES = {".jsonl", ".csv", ".parquet"}
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
@@ -68,25 +69,35 @@ def own_pictures(
         rows, columns = _open(place, str(source), streaming)
         with tqdm(desc="reading pictures", unit="picture", disable=not progress) as bar:
             left_out = _read(rows, *columns, folder, size, count or sys.maxsize, bar)
-        if any(place.rglob("metadata.*")) and count is None:
+        if _is_image_folder(place) and count is None:
             left_out += _not_mentioned(place, rows, columns[0])
+        own = _stored(folder, [(name, reason) for name, reason in left_out])
+        if not len(own.pool):
+            raise ValueError(f"{source} holds no picture that can be used. " + own.report(3).replace("\n", ";"))
         write_atomic(folder / LEFT_OUT, "".join(json.dumps(entry) + "\n" for entry in left_out))  # last: all is there
+    return _stored(folder, [tuple(json.loads(line)) for line in (folder / LEFT_OUT).read_text().splitlines()])
+
+
+def _stored(folder: Path, left_out: list[tuple[str, str]]) -> OwnPictures:
+    """What the shards of a folder hold."""
     shards = [json.loads(path.read_text()) for path in sorted(folder.glob("?????.json"))]
     texts = [own for shard in shards for own in shard["captions"]]
-    pictures = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("?????.npy"))]
-    pool = Pool(pictures, texts, [[]] * len(texts), list(range(len(texts))))
-    own = OwnPictures(pool, [tuple(json.loads(line)) for line in (folder / LEFT_OUT).read_text().splitlines()], folder)
-    if not len(pool):
-        raise ValueError(f"{source} holds no picture that can be used. " + own.report(3).replace("\n", ";"))
-    return own
+    pictures = [np.load(folder / f"{k:05d}.npy", mmap_mode="r") for k in range(len(shards))]
+    return OwnPictures(Pool(pictures, texts, [[]] * len(texts), list(range(len(texts)))), left_out, folder)
+
+
+def _is_image_folder(place: Path) -> bool:
+    """Whether it is a folder of pictures, and not a set as the hub has it."""
+    return place.is_dir() and not any(place.rglob("*.parquet"))
 
 
 def _folder(place: Path, source: str, size: int, count: int | None) -> Path:
-    """Where what is read of a source is kept: another folder as soon as one of a folder's files changes."""
+    """Where what is read of a source is kept: another folder as soon as one of its pictures or captions changes."""
     about = [source, str(size), str(count)]
     if place.is_dir():
-        source, files = place.resolve().name, sorted(path for path in place.rglob("*") if path.is_file())
-        about += [f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+        source = place.resolve().name
+        files = sorted(path for path in place.resolve().rglob("*") if path.suffix.lower() in {*SUFFIXES, *TABLES})
+        about = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files] + about[1:]
     digest = hashlib.sha256("\n".join(about).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     name = re.sub(r"[^A-Za-z0-9]+", "-", source).strip("-")
     return cache_folder() / "pictures" / f"own-{name}-{size}-{digest}"
@@ -96,23 +107,31 @@ def _open(place: Path, source: str, streaming: bool) -> tuple[Any, tuple[str, st
     """The rows of a source as `datasets` gives them, pictures not decoded; and which columns picture and text are."""
     try:
         import datasets
+        from datasets.exceptions import DatasetsError
     except ImportError as error:
-        raise ImportError("`datasets` reads your own pictures: pip install 'imagen_lite[data]'") from error
+        raise ImportError("`datasets` reads your own pictures: pip install -e '.[data,train]'") from error
     if not place.is_dir() and (failure := hub_failure(source, "dataset")):
         raise WeightsError(
             f"{source!r} is no folder here and the Hugging Face hub could not give a set of that name "
             f"({type(failure).__name__}); check the name and the network, or, offline, fetch it elsewhere with "
             f"`hf download --repo-type dataset {source}` and give the folder that this prints"
         ) from failure
-    known: dict[str, Any] = {"path": source}
-    if place.is_dir() and not any(place.rglob("*.parquet")):  # else it is a set as the hub has it
-        known = {"path": "imagefolder", "data_dir": str(place)}
-        if not any(place.rglob("metadata.*")):
+    known: dict[str, Any] = {"path": str(place) if place.is_dir() else source}
+    if _is_image_folder(place):
+        if not [*place.rglob("metadata.jsonl"), *place.rglob("metadata.csv")]:
             raise ValueError(
                 f"{place} has no metadata.jsonl; write one with a line for each picture: "
                 f'{{"file_name": "0001.png", "text": "its caption"}}'
             )
-    rows = datasets.load_dataset(**known, split="train", streaming=streaming)
+        # All of it is to be trained on: left to itself, `datasets` takes a "test.png" for another split.
+        known = {"path": "imagefolder", "data_dir": str(place), "data_files": {"train": "**"}}
+    try:
+        rows = datasets.load_dataset(**known, split="train", streaming=streaming)
+    except (ValueError, IndexError, OSError, DatasetsError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{source} cannot be read ({told}); look at its metadata.jsonl, or its card on the hub"
+        ) from error
     features = rows.features or {}
     picture = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
     caption = next((name for name in CAPTIONS if name in features), None)
@@ -164,17 +183,34 @@ def _square(value: dict[str, Any] | None, size: int) -> np.ndarray:
     """The middle square of a picture, (size, size, 3) uint8. Raises ValueError: broken, or smaller than that."""
     if value is None:
         raise ValueError("no picture")
+    content = io.BytesIO(_content(value))
     try:
-        with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as file:
-            image = ImageOps.exif_transpose(file).convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"broken ({error})"
-        raise ValueError(reason) from error
+        with Image.open(content) as file:
+            deep, image = file.mode.startswith(("I", "F")), ImageOps.exif_transpose(file).convert("RGBA")
+    except UnidentifiedImageError as error:
+        raise ValueError("broken (no picture in it)") from error
+    except Exception as error:  # Pillow raises many kinds for what is damaged
+        raise ValueError(f"broken ({error})") from error
+    if deep:
+        raise ValueError("more than 8 bits a channel; save it with 8")
     if min(image.size) < size:
         raise ValueError(f"{image.width}×{image.height}, smaller than {size} px")
     white = Image.new("RGBA", image.size, "white")  # what shines through where a picture is transparent
     square = ImageOps.fit(Image.alpha_composite(white, image).convert("RGB"), (size, size), Image.Resampling.LANCZOS)
     return np.asarray(square)
+
+
+def _content(value: dict[str, Any]) -> bytes:
+    """A picture's bytes, from the row, a file, or the hub. Raises ValueError: no such file."""
+    if value["bytes"]:
+        return value["bytes"]
+    from datasets.utils.file_utils import xopen
+
+    try:
+        with xopen(value["path"], "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:  # any other error, such as the network's, ends the reading
+        raise ValueError("there is no such file") from error
 
 
 def _name(value: dict[str, Any] | None, row: int) -> str:

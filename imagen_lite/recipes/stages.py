@@ -139,24 +139,45 @@ def denoising_loss(
     return (weight * (output.float() - eps).square().mean((1, 2, 3))).mean()
 
 
-def start(model: EfficientUNet, folder: Path, out: Path, fresh: bool) -> dict:
-    """Prepare the run's folder; returns the pictures that the weights had seen, and the hours, when the run began."""
+def start(
+    model: EfficientUNet, folder: Path, out: Path, fresh: bool, world: str = data.WORLD_VERSION,
+    text_encoder: str = ENCODER.name,
+) -> dict:  # fmt: skip
+    """Prepare the run's folder; returns the pictures that the weights had seen, and the hours, when the run began.
+
+    Raises:
+        ValueError: what is there was trained on another world, or with another text encoder.
+    """
     state, begun = folder / "state.safetensors", folder / "begun.json"
+    about = {"world": world, "text_encoder": text_encoder}
     folder.mkdir(parents=True, exist_ok=True)
     if fresh:
         state.unlink(missing_ok=True)
     if state.exists() and begun.exists():
-        return json.loads(begun.read_text())
+        return _of_the_same(json.loads(begun.read_text()), about, folder)
     past = {"pictures_seen": 0, "hours": 0.0}
     if not fresh and (out / weights.TENSORS).exists():
         if _load(model, out):
             manifest = weights.load_manifest(out)
+            encoder = weights.load_config(out).get("text_encoder", ENCODER.name)
+            _of_the_same({"world": manifest["world"], "text_encoder": encoder}, about, out)
             past = {key: manifest[key] for key in past}
             print(f"going on from {out.name}, which has seen {past['pictures_seen']:,} pictures")
         else:
             print(f"{out.name} is of another shape than this recipe's: starting from nothing")
-    weights.write_atomic(begun, json.dumps(past))
+    weights.write_atomic(begun, json.dumps(past | about))
     return past
+
+
+def _of_the_same(found: dict, about: dict[str, str], folder: Path) -> dict:
+    """What was found, if it is of the world and the text encoder that are asked for."""
+    for key, value in about.items():
+        if found.get(key, value) != value:
+            raise ValueError(
+                f"{folder} was trained with {key.replace('_', ' ')} {found[key]}, not {value}; "
+                f"give another --output, or start again with --fresh"
+            )
+    return found
 
 
 def _load(model: EfficientUNet, folder: Path) -> bool:
@@ -177,14 +198,17 @@ def _load(model: EfficientUNet, folder: Path) -> bool:
 
 def export(
     stage: Stage, out: Path, recipe: str, train: TrainConfig, begun: dict, progress: Progress, score: float,
-    world: str = data.WORLD_VERSION, text_encoder: str = ENCODER.name,
+    world: str = data.WORLD_VERSION, text_encoder: str = ENCODER.name, fingerprint: str = "",
 ) -> None:  # fmt: skip
-    """Write a stage's averaged weights with their history: `world` is where its pictures are from."""
+    """Write a stage's averaged weights with their history: `world` is where its pictures are from.
+
+    `fingerprint` is the text encoder's, if that is not ours.
+    """
     ours = text_encoder == ENCODER.name
     manifest = {
         "recipe": recipe,
         "world": world,
-        "text_encoder": weights.load_manifest(ENCODER)["sha256"] if ours else text_encoder,
+        "text_encoder": weights.load_manifest(ENCODER)["sha256"] if ours else fingerprint,
         "pictures_seen": begun["pictures_seen"] + progress.pictures,
         "hours": round(begun["hours"] + progress.seconds / 3600, 3),
         "hardware": hardware_name(next(stage.unet.parameters()).device),

@@ -79,7 +79,9 @@ def check_tokenizer(folder: Path) -> None:
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise WeightsError(f"{path} is missing; restore it from git, or download that encoder again")
+        raise WeightsError(
+            f"{path} is missing; restore it from git, or take an encoder that has one, such as google/flan-t5-small"
+        )
     expected = weights.load_manifest(folder).get("tokenizer_sha256") if (folder / weights.MANIFEST).is_file() else None
     if expected and expected != weights.sha256(path):
         raise WeightsError(f"{path} is not the one of these weights (see manifest.json); restore both from git")
