@@ -10,7 +10,7 @@ import inspect
 import json
 import textwrap
 
-from experiments import costs, notebooks, samplers, superres, sweeps, thresholds
+from experiments import costs, notebooks, superres, sweeps, thresholds
 from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table
 from imagen_lite import sampler, viz, weights
 from imagen_lite.stage import STAGES
@@ -106,8 +106,6 @@ def texts() -> None:
     text = insert(text, "notebooks", notebooks.times())
     weights.write_atomic(readme, text)
     card = insert(CARD.read_text(), "alignment", alignment_table())
-    if told := samplers.texts():
-        card = insert(card, "samplers", told)
     if there := [size for size in superres.WINDOW if (RESULTS / f"sr{size}.json").exists()]:
         card = insert(card, "superres", superres.as_text({size: load_result(f"sr{size}") for size in there}))
     weights.write_atomic(CARD, insert(card, "thresholds", thresholds.as_text(load_result("thresholds"))))

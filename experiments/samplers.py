@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from experiments.results import RESULTS, load_result, save_result, table
+from experiments.results import save_result, table
 from experiments.superres import consistent, drawer, from_renders
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.stage import STAGES, Sampling
@@ -51,12 +51,6 @@ def as_text(result: dict[str, Any]) -> str:
         f"eighth of them for consistency), w = 1, seed 0; the first row is how the stage is sampled; "
         f"{result['hardware']}; `python -m experiments.samplers {result['resolution']}`."
     )
-
-
-def texts() -> str:
-    """The tables that were made, one after the other."""
-    names = [f"samplers{size}" for size in SAMPLERS if (RESULTS / f"samplers{size}.json").exists()]
-    return "\n\n".join(as_text(load_result(name)) for name in names)
 
 
 def main() -> None:

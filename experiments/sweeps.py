@@ -6,9 +6,9 @@ python -m experiments.sweeps
 import json
 
 from experiments.results import BASE, is_current, save_result
-from imagen_lite import viz, weights
+from imagen_lite import processes, viz, weights
 from imagen_lite.cascade import Cascade, load_cascade
-from imagen_lite.stage import STAGES
+from imagen_lite.stage import STAGES, default_device
 from imagen_lite.widgets.cascade import CascadeExplorer
 from imagen_lite.widgets.enlarged import enlarge_all, save_enlarged
 from imagen_lite.widgets.figures import sweep_sheet
@@ -54,27 +54,29 @@ def traces(cascade: Cascade) -> None:
 
 
 def sweeps(cascade: Cascade) -> None:
-    """What the guidance explorer shows, and the signature picture."""
-    names = {}
-    for index, (category, prompt, seed) in enumerate(LISTED):
-        sweep, name = sample_sweep(cascade, prompt, seed), f"{index:02d}"
-        save_sweep(sweep, name)
-        names[f"{category}: {prompt}"] = name
+    """What the guidance explorer shows, and the signature picture; of several processes each draws its share."""
+    rank, count = processes.place()
+    for index, (_, prompt, seed) in list(enumerate(LISTED))[rank::count]:
+        sweep = sample_sweep(cascade, prompt, seed)
+        save_sweep(sweep, f"{index:02d}")
         if index == 0:
             viz.save(sweep_sheet(sweep.prompt, sweep.drawn()), SIGNATURE)
             row = [enlarge(picture, 128) for picture in sweep.pictures[THRESHOLDS.index("dynamic")]]
             viz.save(stack_pictures(row, across=True, gap=4), ROW)
-        print(name, prompt, [[frame.aligned for frame in row] for row in sweep.frames], flush=True)
+        print(f"{index:02d}", prompt, [[frame.aligned for frame in row] for row in sweep.frames], flush=True)
+    names = {f"{category}: {prompt}": f"{index:02d}" for index, (category, prompt, _) in enumerate(LISTED)}
     weights.write_atomic(FOLDER / "index.json", json.dumps(names, indent=1) + "\n")
 
 
 def main(everything: bool = True) -> None:
     """Draw all of them; unless `everything`, what the base model draws alone is left if these weights drew it."""
-    cascade = load_cascade()
+    cascade = load_cascade(processes.join(default_device()))
+    first = processes.place()[0] == 0
     if everything or not is_current("sweeps"):
-        traces(cascade)
         sweeps(cascade)
-    if 256 in cascade.stages:
+        if first:
+            traces(cascade)
+    if first and 256 in cascade.stages:
         enlarged(cascade)
     told = {
         "prompts": [list(row) for row in LISTED],
@@ -82,7 +84,9 @@ def main(everything: bool = True) -> None:
         "steps": cascade.stages[64].sampling.steps,
     }
     used = (*BASE, *(STAGES[size] for size in cascade.stages if size > 64))
-    save_result("sweeps", told | {"enlarged": {name: list(row) for name, row in ENLARGED.items()}}, models=used)
+    processes.gather([first])  # all are drawn
+    if first:
+        save_result("sweeps", told | {"enlarged": {name: list(row) for name, row in ENLARGED.items()}}, models=used)
 
 
 if __name__ == "__main__":

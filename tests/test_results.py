@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import refresh, results, thresholds
+from experiments import costs, refresh, results, superres, thresholds
 from experiments.results import RESULTS, ROOT, insert, is_current, load_result, weights_in_use
 from imagen_lite import weights
 from imagen_lite.stage import STAGES
@@ -41,6 +41,13 @@ def test_the_model_card_shows_the_measured_tables():
     text = refresh.CARD.read_text()
     assert insert(text, "alignment", refresh.alignment_table()) == text
     assert insert(text, "thresholds", thresholds.as_text(load_result("thresholds"))) == text
+    reports = {size: load_result(f"sr{size}") for size in superres.WINDOW}
+    assert insert(text, "superres", superres.as_text(reports)) == text
+
+
+def test_the_cost_model_rests_on_what_was_measured():
+    text = refresh.SCALE.read_text()
+    assert insert(text, "costs", costs.as_text(load_result("costs"))) == text
 
 
 def test_what_other_weights_made_is_not_current(monkeypatch):
