@@ -56,6 +56,7 @@ import experiments.costs as costs
 told = costs.steps_a_second(Path(sys.argv[1]))
 if costs.processes.place()[0] == 0:
     print(json.dumps(told))
+costs.processes.leave()
 """
 
 

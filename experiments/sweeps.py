@@ -84,7 +84,7 @@ def main(everything: bool = True) -> None:
         "steps": cascade.stages[64].sampling.steps,
     }
     used = (*BASE, *(STAGES[size] for size in cascade.stages if size > 64))
-    processes.gather([first])  # all are drawn
+    processes.leave()  # all are drawn
     if first:
         save_result("sweeps", told | {"enlarged": {name: list(row) for name, row in ENLARGED.items()}}, models=used)
 

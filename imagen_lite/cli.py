@@ -179,6 +179,7 @@ def alignment(
     if processes.place()[0] == 0:
         typer.echo(evaluate.format_report(result))
         _write_json(json, result)
+    processes.leave()
 
 
 @evaluate_app.command()

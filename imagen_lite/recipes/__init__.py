@@ -43,3 +43,6 @@ def follow(
             raise ValueError(f"--output {output} lies in --data {source}; give a folder elsewhere")
         own |= {"out": output / name, "run_folder": output / "run"}
     module.run(max_minutes=max_minutes, device=device, fresh=fresh, **own)
+    from imagen_lite import processes  # not above: `--help` does not wait for torch
+
+    processes.leave()
