@@ -101,10 +101,8 @@ def train(
 
     Example: imagen-lite train base64 --data my_folder --text-encoder google/flan-t5-small -o my_model --max-minutes 60
     """
-    recipes.follow(
-        recipe, max_minutes=max_minutes, device=device, fresh=fresh, doctor=doctor, source=source,
-        text_encoder=text_encoder, output=output,
-    )  # fmt: skip
+    recipes.follow(recipe, max_minutes=max_minutes, device=device, fresh=fresh, doctor=doctor, source=source,
+                   text_encoder=text_encoder, output=output)  # fmt: skip
 
 
 @app.command()

@@ -205,8 +205,7 @@ def hub_failure(hub_id: str, kind: str = "model") -> Exception | None:
 
     def ask() -> None:
         try:
-            little: Any = ["sha"]
-            HfApi().repo_info(hub_id, repo_type=kind, timeout=HUB_SECONDS / 2, expand=little)
+            HfApi().repo_info(hub_id, repo_type=kind, timeout=HUB_SECONDS / 2, expand=["sha"])  # pyright: ignore
             failures.clear()
         except Exception as error:
             failures.append(error)
