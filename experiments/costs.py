@@ -38,17 +38,8 @@ from imagen_lite.unet import EfficientUNet
 
 PICTURES, BATCH = 640, 32
 CPU = torch.device("cpu")
-LAUNCH = (
-    "--multi_gpu",
-    "--num_machines",
-    "1",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-    "--main_process_port",
-    "0",
-)  # without a GPU the processes talk by Gloo
+# Any port that is free; without a GPU the processes talk by Gloo.
+LAUNCH = "--multi_gpu --num_machines=1 --mixed_precision=no --dynamo_backend=no --main_process_port=0".split()  # noqa: SIM905
 SPEED = """
 import json, sys, time, torch
 from pathlib import Path
@@ -171,16 +162,27 @@ def steps_a_second(folder: Path, steps: int = 12) -> dict[str, Any]:
             "gradient_mb": sum(g.numel() for g in gradients) * 4 / 1e6}  # fmt: skip
 
 
-def launched(folder: Path, count: int) -> dict[str, Any]:
-    """`steps_a_second` of so many processes of one thread each, as the first of them tells."""
+def launch(code: str, folder: Path, *arguments: object, count: int) -> str:
+    """What code prints, run with arguments by so many processes of one thread each (or alone), as a launcher does it.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    script = folder / "script.py"
+    script.write_text(code)
     together = ["-m", "accelerate.commands.launch", *LAUNCH, "--num_processes", str(count)] if count > 1 else []
-    script = folder.parent / "speed.py"
-    script.write_text(SPEED)
+    command = [sys.executable, *together, script, *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *together, script, folder], capture_output=True, text=True, env=environment, check=True
-    )
-    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    return done.stdout
+
+
+def launched(folder: Path, count: int) -> dict[str, Any]:
+    """`steps_a_second` of so many processes, as the first of them tells."""
+    printed = launch(SPEED, folder.parent, folder, count=count)
+    return json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
 
 
 def processes_against_one(folder: Path) -> dict[str, Any]:

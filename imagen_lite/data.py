@@ -53,10 +53,7 @@ class Pool:
 
     def tensor(self, device: torch.device | str = "cpu") -> Tensor:
         """All pictures as one uint8 tensor (N, H, W, 3) on `device`."""
-        whole = torch.empty(len(self), *self.pictures[0].shape[1:], dtype=torch.uint8, device=device)
-        for part, shard in zip(whole.split(SHARD), self.pictures, strict=True):
-            part.copy_(torch.from_numpy(np.array(shard)))
-        return whole
+        return torch.from_numpy(np.concatenate(self.pictures)).to(device)
 
 
 def to_images(pictures: Tensor) -> Tensor:

@@ -175,6 +175,12 @@ class Progress:
     pictures: int = 0
     seconds: float = 0.0
 
+    def advance(self, batch: int, seconds: float, milestones: tuple[int, ...]) -> list[int]:
+        """Count a step; returns the milestones, in pictures, that it has passed."""
+        before = self.pictures
+        self.step, self.pictures, self.seconds = self.step + 1, before + batch, self.seconds + seconds
+        return [m for m in milestones if before < m <= self.pictures]
+
 
 def fit(
     model: nn.Module, loss_at: Callable[[int], Tensor], config: TrainConfig, run: Path, *,
@@ -193,29 +199,23 @@ def fit(
     Raises:
         RuntimeError: the loss is not finite, or memory ran out, with advice.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
-    )
-    ema, progress, state = Ema(model, config.ema), Progress(), run / "state.safetensors"
-    if state.exists():
-        progress = Progress(**load_state(state, model, ema, optimizer))
+    state = run / "state.safetensors"
+    optimizer, ema, progress = _resumed(state, model, config)
     first, device = processes.place()[0] == 0, next(model.parameters()).device
-    start = saved = last = now = processes.agree(time.monotonic(), device)
+    saved = now = processes.agree(time.monotonic(), device)
     bar = tqdm(
         initial=progress.pictures, total=config.steps * config.batch, unit="picture", desc=run.name, disable=not first
     )
     losses: list[Tensor] = []
-    end, stopped = math.inf if max_minutes is None else start + 60 * max_minutes, False
+    end = math.inf if max_minutes is None else now + 60 * max_minutes
     with _stoppable() as asked:
-        while progress.step < config.steps and now < end and not stopped:
+        while progress.step < config.steps and now < end:
+            begun = time.monotonic()
             losses.append(_step(model, loss_at, optimizer, config, progress.step))
             ema.update(model, progress.step - (average_from if progress.step >= average_from else 0))
-            progress.step, progress.pictures = progress.step + 1, progress.pictures + config.batch
-            told = processes.agree(-1.0 if asked else time.monotonic(), device)
-            stopped, now = told < 0, max(now, told)
-            progress.seconds, last = progress.seconds + now - last, now
+            passed = progress.advance(config.batch, time.monotonic() - begun, milestones)
+            now = processes.agree(math.inf if asked else time.monotonic(), device)
             bar.update(config.batch)
-            passed = [m for m in milestones if progress.pictures - config.batch < m <= progress.pictures]
             due = now - saved > 60 * config.checkpoint_minutes or bool(passed)
             if due or progress.step % 50 == 0:
                 losses = _log_loss(run, losses, progress, bar)  # before the checkpoint: a NaN must not overwrite it
@@ -224,13 +224,23 @@ def fit(
             saved = now if due else saved
             if passed and on_milestone and first:
                 _log(run, vars(progress) | {"milestone": passed[-1]} | on_milestone(model, ema, progress))
-                last = time.monotonic()
     if losses:
         _log_loss(run, losses, progress, bar)
     if first:
         save_state(state, model, ema, optimizer, vars(progress))
     bar.close()
     return ema, progress
+
+
+def _resumed(state: Path, model: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimizer, Ema, Progress]:
+    """Optimiser, average and progress, as the checkpoint has them, if there is one; the model's weights, too."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+    )
+    ema, progress = Ema(model, config.ema), Progress()
+    if state.exists():
+        progress = Progress(**load_state(state, model, ema, optimizer))
+    return optimizer, ema, progress
 
 
 @contextmanager

@@ -158,6 +158,12 @@ def test_train_calls_its_recipe(run, monkeypatch):
     assert calls == [{"max_minutes": 1.5, "device": None, "fresh": True}]
 
 
+def test_what_processes_do_not_share_is_trained_by_one(run, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = run("train", "detail")
+    assert code == 1 and "detail is trained by one process; start it without a launcher" in err
+
+
 def test_every_recipe_is_there():
     import importlib
     import inspect

@@ -1,26 +1,14 @@
 """Two processes on a CPU, as a launcher starts them: they learn what one learns, and see each sample once."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from experiments.costs import launch
 from imagen_lite import processes
 
-LAUNCH = (
-    "--multi_gpu",
-    "--num_machines",
-    "1",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-    "--main_process_port",
-    "0",
-)  # any port that is free; without a GPU the processes talk by Gloo
 TOY = """
 import json, sys, torch
 from pathlib import Path
@@ -62,24 +50,13 @@ processes.leave()
 """
 
 
-def launch(code, *arguments, count, tmp_path):
-    """Runs code in so many processes of one thread each, or alone."""
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    together = ["-m", "accelerate.commands.launch", *LAUNCH, "--num_processes", str(count)] if count > 1 else []
-    done = subprocess.run([sys.executable, *together, script, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
-
-
 def log(folder, key="loss"):
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return {row["step"]: row[key] for row in rows if key in row}
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch, tmp_path):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("IMAGEN_LITE_CACHE", str(tmp_path / "cache"))
 
 
@@ -102,11 +79,12 @@ def test_a_batch_is_shared_evenly_or_not_at_all(monkeypatch):
 
 
 def test_two_processes_learn_what_one_learns_and_resume_as_one_and_back(tmp_path):
-    launch(TOY, tmp_path / "one", 120, count=1, tmp_path=tmp_path)
-    launch(TOY, tmp_path / "two", 40, tmp_path / "told", count=2, tmp_path=tmp_path)
-    launch(TOY, tmp_path / "two", 80, count=1, tmp_path=tmp_path)
-    launch(TOY, tmp_path / "two", 120, count=2, tmp_path=tmp_path)
-    one = launch(TOY, tmp_path / "whole", 120, count=2, tmp_path=tmp_path) and log(tmp_path / "whole")
+    launch(TOY, tmp_path, tmp_path / "one", 120, count=1)
+    launch(TOY, tmp_path, tmp_path / "two", 40, tmp_path / "told", count=2)
+    launch(TOY, tmp_path, tmp_path / "two", 80, count=1)
+    launch(TOY, tmp_path, tmp_path / "two", 120, count=2)
+    launch(TOY, tmp_path, tmp_path / "whole", 120, count=2)
+    one = log(tmp_path / "whole")
     expected = log(tmp_path / "one")
     assert one.keys() == expected.keys() == {10, 50, 100, 120}
     assert all(one[step] == pytest.approx(expected[step], abs=1e-5) for step in expected)
@@ -126,7 +104,7 @@ def test_a_base_is_trained_by_two_processes_as_by_one(tmp_path):
 
     write_metadata(tmp_path / "mine", write_pictures(tmp_path / "mine", 20))
     for name, count in (("one", 1), ("two", 2)):
-        launch(TRAIN, tmp_path / "mine", tmp_path / name, 12, count=count, tmp_path=tmp_path)
+        launch(TRAIN, tmp_path, tmp_path / "mine", tmp_path / name, 12, count=count)
     one, two = (weights.load_manifest(tmp_path / name / "base64") for name in ("one", "two"))
     assert two["pictures_seen"] == one["pictures_seen"] == 96
     assert two["validation_loss"] == pytest.approx(one["validation_loss"], abs=1e-4)

@@ -11,7 +11,7 @@ from imagen_lite import t5
 from imagen_lite.cascade import Cascade
 from imagen_lite.layers import Attention, AttentionPool, LevelEmbedding, ResnetBlock
 from imagen_lite.learn.network import attend_with
-from imagen_lite.text import T5TextEncoder, TextEmbedding
+from imagen_lite.text import FrozenTextEncoder, TextEmbedding
 
 
 def assemble(cascade: Cascade, pieces: SimpleNamespace) -> Cascade:
@@ -22,7 +22,7 @@ def assemble(cascade: Cascade, pieces: SimpleNamespace) -> Cascade:
     """
     encoder, stages = copy.deepcopy((cascade.text_encoder, cascade.stages))
     networks: list[nn.Module] = [stage.unet for stage in stages.values()]
-    if isinstance(encoder, T5TextEncoder):
+    if isinstance(encoder, FrozenTextEncoder):
         networks.append(encoder.model)
     for network in networks:
         for module in network.modules():

@@ -1,6 +1,7 @@
 """Training recipes: one file per model; each states its command, its budget and the score to expect."""
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ RECIPES = {  # name -> module
     "t5-lite-base": "t5_lite", "reader": "reader", "base64": "base64", "sr256": "sr256", "sr1024": "sr1024",
     "detail": "detail",
 }  # fmt: skip
+SHARED = ("base64", "sr256", "sr1024")  # by several processes, if so many are launched
 
 
 def follow(
@@ -21,7 +23,8 @@ def follow(
             that is trained on them.
 
     Raises:
-        ValueError: no such recipe, no doctor for it, a time that is not above 0, or options that do not go together.
+        ValueError: no such recipe, no doctor for it, a time that is not above 0, options that do not go together, or
+            several processes where they do not share the work.
     """
     if name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}; choose from {', '.join(RECIPES)}")
@@ -31,6 +34,8 @@ def follow(
         raise ValueError("--text-encoder and --output go with --data: the shipped models read captions with our own")
     if source is not None and name != "base64":
         raise ValueError(f"--data is for base64, not {name}: the other models are trained on renders")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and name not in SHARED:
+        raise ValueError(f"{name} is trained by one process; start it without a launcher")
     module = importlib.import_module(f"imagen_lite.recipes.{RECIPES[name]}")
     own: dict[str, Any] = {} if source is None else {"source": source, "text_encoder": text_encoder}
     if doctor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imagen_lite.data import Pool
-from imagen_lite.text import T5TextEncoder, TextEmbedding
+from imagen_lite.text import FrozenTextEncoder, TextEmbedding
 
 
 def check_pictures(images: Tensor) -> str:
@@ -44,7 +44,7 @@ def check_pairs(images: Tensor, low_res: Tensor) -> str:
     return f"low-res pictures are the pictures made small, to {difference:.3f} (of other pairs {apart:.2f})"
 
 
-def check_captions(pool: Pool, encoder: T5TextEncoder, length: int, count: int = 2000) -> str:
+def check_captions(pool: Pool, encoder: FrozenTextEncoder, length: int, count: int = 2000) -> str:
     """Captions must be known to the tokenizer, fit its length, and differ; returns what was found.
 
     Raises:

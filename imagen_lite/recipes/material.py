@@ -1,7 +1,6 @@
 """What a stage is trained on: renders of the world with our own encoder, or your pictures with any encoder."""
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from tqdm.auto import tqdm
 from imagen_lite import data, processes
 from imagen_lite.data import SHARD, Pool, cache_folder
 from imagen_lite.inputs import check_prompts
-from imagen_lite.recipes.pictures import own_pictures
+from imagen_lite.recipes.pictures import kept_as, own_pictures
 from imagen_lite.recipes.stages import ENCODER
 from imagen_lite.text import EmbeddingCache, FrozenTextEncoder, load_text_encoder
 from imagen_lite.weights import WeightsError
@@ -117,13 +116,8 @@ def split(pool: Pool) -> tuple[Pool, Pool]:
 def embedded(captions: list[str], text_encoder: str | Path, device: torch.device) -> EmbeddingCache:
     """A cache that holds these captions' embeddings; the encoder is loaded only if some are missing."""
     folder = Path(text_encoder).expanduser()
-    about = [str(text_encoder)]
-    if folder.is_dir():  # another file, another encoder
-        files = sorted(path for path in folder.resolve().iterdir() if path.is_file())
-        about = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
-    name = re.sub(r"[^A-Za-z0-9]+", "-", str(text_encoder)).strip("-")[-40:]
-    digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:8]
-    path = cache_folder() / "embeddings" / f"{name}-{digest}.sqlite"
+    name = folder.name if folder.is_dir() else str(text_encoder)
+    path = cache_folder() / "embeddings" / f"{kept_as(name, folder.glob('*'))}.sqlite"
     if not _holds(path, captions):
         cache = EmbeddingCache(path, load_text_encoder(text_encoder, device), batch=64)
         new = cache.missing(captions)

@@ -13,6 +13,7 @@ import io
 import json
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,14 +94,18 @@ def _is_image_folder(place: Path) -> bool:
 
 def _folder(place: Path, source: str, size: int, count: int | None) -> Path:
     """Where what is read of a source is kept: another folder as soon as one of its pictures or captions changes."""
-    about = [source, str(size), str(count)]
-    if place.is_dir():
-        source = place.resolve().name
-        files = sorted(path for path in place.resolve().rglob("*") if path.suffix.lower() in {*SUFFIXES, *TABLES})
-        about = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files] + about[1:]
-    digest = hashlib.sha256("\n".join(about).encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    name = re.sub(r"[^A-Za-z0-9]+", "-", source).strip("-")
-    return cache_folder() / "pictures" / f"own-{name}-{size}-{digest}"
+    files = [path for path in place.rglob("*") if path.suffix.lower() in {*SUFFIXES, *TABLES}]
+    name = place.resolve().name if place.is_dir() else source
+    return cache_folder() / "pictures" / f"own-{kept_as(name, files, str(size), str(count))}"
+
+
+def kept_as(name: str, files: Iterable[Path], *about: str) -> str:
+    """The name, fit for a file, and a digest of all that it stands for: other files, or changed ones, another name."""
+    parts = [name, *about]
+    for path in sorted(path.resolve() for path in files if path.is_file()):
+        parts.append(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}")
+    digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") + f"-{digest}"
 
 
 def _open(place: Path, source: str, streaming: bool) -> tuple[Any, tuple[str, str]]:

@@ -26,7 +26,7 @@ from imagen_lite.recipes.stages import (
     start,
 )
 from imagen_lite.stage import STAGES, Sampling, Stage, default_device, default_dtype
-from imagen_lite.text import T5TextEncoder, load_text_encoder
+from imagen_lite.text import FrozenTextEncoder, load_text_encoder
 from imagen_lite.train import Ema, Progress, fit, keyed_normal, keyed_uniform
 from imagen_lite.unet import EfficientUNet, preconditioning
 
@@ -67,7 +67,7 @@ class Pairs(Captioned[Recipe]):
     """Captioned crops of pictures, each with the same crop of the picture that is a quarter as large."""
 
     def __init__(
-        self, pools: tuple[Pool, Pool], encoder: T5TextEncoder, recipe: Recipe, device: torch.device,
+        self, pools: tuple[Pool, Pool], encoder: FrozenTextEncoder, recipe: Recipe, device: torch.device,
         samples: Tensor | None = None,
     ):  # fmt: skip
         """As `Captioned`."""
@@ -126,7 +126,7 @@ class SuperResolutionLoss:
 
 @torch.no_grad()
 def validation_loss(
-    model: nn.Module, encoder: T5TextEncoder, pools: tuple[Pool, Pool], recipe: Recipe, dtype: torch.dtype
+    model: nn.Module, encoder: FrozenTextEncoder, pools: tuple[Pool, Pool], recipe: Recipe, dtype: torch.dtype
 ) -> float:
     """The training loss on the validation split, with fixed noise: comparable between runs."""
     device = next(model.parameters()).device
@@ -205,7 +205,7 @@ def doctor(cpu: Recipe, gpu: Recipe, device: str | None = None, *, pictures: int
 
 
 def _milestone(
-    ema: Ema, recipe: Recipe, encoder: T5TextEncoder, held: tuple[Pool, Pool], dtype: torch.dtype,
+    ema: Ema, recipe: Recipe, encoder: FrozenTextEncoder, held: tuple[Pool, Pool], dtype: torch.dtype,
     device: torch.device, folder: Path, seen: int,
 ) -> dict:  # fmt: skip
     """Draw the milestone's grid, low-res pictures above what is made of them, and measure the validation loss."""

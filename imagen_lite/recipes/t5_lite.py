@@ -32,7 +32,7 @@ from imagen_lite.scenes.corpus import documents
 from imagen_lite.scenes.world import WORLD_VERSION
 from imagen_lite.stage import default_device, default_dtype, hardware_name
 from imagen_lite.t5 import T5Config
-from imagen_lite.text import T5TextEncoder, load_text_encoder
+from imagen_lite.text import FrozenTextEncoder, load_text_encoder
 from imagen_lite.train import Ema, Progress, TrainConfig, fit
 
 FOLDER = weights.DATA / "weights" / "t5-lite-base"
@@ -230,7 +230,7 @@ def export(model: Any, tokenizer: Tokenizer, recipe: Recipe, manifest: dict[str,
     weights.save_pretrained(out, tensors, config, manifest)
 
 
-def _gate_report(encoder: T5TextEncoder) -> dict[str, Any]:
+def _gate_report(encoder: FrozenTextEncoder) -> dict[str, Any]:
     """Prints the gate word by word; returns what the manifest keeps of it."""
     result = gate(encoder)
     right = sum(ok for _, ok in result.values())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from imagen_lite.recipes.spans import EOS, FIRST_SENTINEL, PAD, pad
 from imagen_lite.scenes import words
 from imagen_lite.scenes.corpus import documents, fill_context, gate_items
-from imagen_lite.text import T5TextEncoder
+from imagen_lite.text import FrozenTextEncoder
 
 HELD_OUT = 1  # seed of the corpus; training has another
 
@@ -66,7 +66,7 @@ def _held_out(start: int) -> Iterator[str]:
     return islice(documents(HELD_OUT), start, None)
 
 
-def gate(encoder: T5TextEncoder) -> dict[str, tuple[str, bool]]:
+def gate(encoder: FrozenTextEncoder) -> dict[str, tuple[str, bool]]:
     """Text-only word -> (nearest picture word, whether that is right), by the encoder's vectors in context.
 
     A word's vector is the mean over its tokens and contexts. Nearest by cosine, after the mean over all candidates is
@@ -82,7 +82,7 @@ def gate(encoder: T5TextEncoder) -> dict[str, tuple[str, bool]]:
     return result
 
 
-def _in_context(encoder: T5TextEncoder, word: str, contexts: Sequence[str]) -> Tensor:
+def _in_context(encoder: FrozenTextEncoder, word: str, contexts: Sequence[str]) -> Tensor:
     """The word's vector (D,), averaged over its tokens and the contexts."""
     captions = [fill_context(context, word) for context in contexts]
     text, vectors = encoder(captions), []

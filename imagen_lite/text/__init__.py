@@ -7,11 +7,11 @@ text = EmbeddingCache("gpt2.sqlite")(["a red cone"])       # the same later, wit
 
 from imagen_lite.text.cache import EmbeddingCache
 from imagen_lite.text.embedding import TextEmbedding, TextEncoder, null_text
-from imagen_lite.text.encoder import FrozenTextEncoder, T5TextEncoder, load_text_encoder
+from imagen_lite.text.encoder import FrozenTextEncoder, load_text_encoder
 from imagen_lite.text.families import FAMILIES, Family
 from imagen_lite.text.tokenizer import CaptionTokenizer
 
 __all__ = [
-    "FAMILIES", "CaptionTokenizer", "EmbeddingCache", "Family", "FrozenTextEncoder", "T5TextEncoder", "TextEmbedding",
+    "FAMILIES", "CaptionTokenizer", "EmbeddingCache", "Family", "FrozenTextEncoder", "TextEmbedding",
     "TextEncoder", "load_text_encoder", "null_text",
 ]  # fmt: skip

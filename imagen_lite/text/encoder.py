@@ -68,9 +68,6 @@ class FrozenTextEncoder:
         return TextEmbedding(tokens, mask)
 
 
-T5TextEncoder = FrozenTextEncoder  # its name while T5 was the only family
-
-
 def load_text_encoder(
     path_or_hub_id: str | Path,
     device: torch.device | str | None = None,
