@@ -71,7 +71,7 @@ def distance(features: np.ndarray | Tensor, real: np.ndarray | Tensor) -> float:
 def inputs(base: Cascade, n: int, batch: int) -> Iterator[tuple[Tensor, dict[str, Tensor], list[str], list[int]]]:
     """Real 256-px pictures, the 64-px pictures to enlarge by where they come from, captions and seeds."""
     for real, low_res, captions, seeds in pairs(256, n, batch):
-        drawn = base.sample(captions, seed=seeds, resolution=64).images
+        drawn = base.sample(captions, seed=seeds, resolution=64).images.cpu()
         yield real, dict(zip(INPUTS, (low_res, drawn), strict=True)), captions, seeds
 
 

@@ -90,9 +90,11 @@ def state() -> str:
     """What the shipped base model is today, in a sentence, from its manifest and the alignment table."""
     manifest = weights.load_manifest(weights.DATA / "weights" / "base64")
     reached = {r["category"]: r["relative"] for r in load_result("alignment")["rows"]}
+    minutes = 60 * manifest["hours"]
+    spent = f"{minutes:.0f} minutes" if minutes < 100 else f"{manifest['hours']:.1f} hours"
     text = (
         f"*What the shipped base model draws today, after {manifest['pictures_seen']:,} pictures "
-        f"({manifest['hours']:.1f} hours on {manifest['hardware']}); nothing is chosen or retouched. Right as captions "
+        f"({spent} on {manifest['hardware']}); nothing is chosen or retouched. Right as captions "
         f"say, of what the judge finds right in real renders: one thing {reached['one thing']:.0%}, two things "
         f"{reached['two things']:.0%}, a relation {reached['a relation']:.0%}. Training goes on with one command.*"
     )

@@ -1,6 +1,7 @@
 """What super-resolution adds, judged: Fréchet distance, consistency, colour, sharpness, detail from the caption alone.
 
-python -m experiments.superres 256 -n 2000      # or 1024; needs the stages up to it
+python -m experiments.superres 256 -n 2000              # or 1024; needs the stages up to it
+python -m experiments.superres 256 -n 2000 --stages     # after a new base: only what that changes
 """
 
 import argparse
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.results import save_result, table
+from experiments.results import is_current, load_result, save_result, table
 from imagen_lite import data, weights
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.data import to_images, to_uint8
@@ -59,7 +60,8 @@ def drawer(cascade: Cascade, resolution: int, aug_level: float | None = None, we
     def draw(low_res: Tensor, captions: list[str], seeds: list[int]) -> Tensor:
         side = 4 * low_res.shape[-1]
         alone = Cascade(cascade.text_encoder, {side: dataclasses.replace(stage, resolution=side)}, cascade.dtype)
-        return alone.sample(captions, low_res=low_res, seed=seeds, aug_level=aug_level, guidance_weight=weight).images
+        drawn = alone.sample(captions, low_res=low_res, seed=seeds, aug_level=aug_level, guidance_weight=weight)
+        return drawn.images.cpu()  # the pictures that they are compared with are there
 
     return draw
 
@@ -240,24 +242,36 @@ def _alone(result: dict, detail: str) -> str:
     return f"{r['with']:.2f} ({r['without']:.2f}), {r['gain']:+.2f} {ends}; {at}"
 
 
+def by_itself(cascade: Cascade, size: int, n: int, details: bool) -> dict:
+    """What is measured of the stage alone, whatever drew the small pictures."""
+    result: dict = {
+        "from_renders": from_renders(drawer(cascade, size), size, n),
+        "consistency": consistent(cascade, size, max(16, n // 20)),
+    }
+    if details:
+        result |= {d: by_caption_alone(cascade, d, max(16, n // 20), *TOLD) for d in ("pattern", "letter")}
+    return result
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Judge a super-resolution stage.")
     parser.add_argument("resolution", type=int, choices=list(WINDOW))
     parser.add_argument("-n", type=int, default=2000, help="pictures for the Fréchet distance")
+    parser.add_argument("--stages", action="store_true", help="only what a new base changes: alignment by stages")
     options = parser.parse_args(arguments)
-    cascade, n = load_cascade(), options.n
-    result = {
-        "from_renders": from_renders(drawer(cascade, options.resolution), options.resolution, n),
-        "consistency": consistent(cascade, options.resolution, max(16, n // 20)),
-        "stages": after_each_stage(cascade, options.resolution, max(8, n // 10)),
-    }
-    judges = ["reader"]
-    if options.resolution == 256 and (weights.DATA / "weights" / "detail").is_dir():
-        judges.append("detail")
-        result |= {d: by_caption_alone(cascade, d, max(16, n // 20), *TOLD) for d in ("pattern", "letter")}
-    used = ["t5-lite-base", *judges, *(STAGES[size] for size in cascade.stages if size <= options.resolution)]
-    save_result(f"sr{options.resolution}", result, models=used)
+    cascade, n, size = load_cascade(), options.n, options.resolution
+    details = size == 256 and (weights.DATA / "weights" / "detail").is_dir()
+    alone = ["t5-lite-base", "reader", *(["detail"] if details else []), STAGES[size]]
+    if options.stages:
+        if not is_current(f"sr{size}", alone):
+            parser.error(f"{STAGES[size]} is not the one that was measured; measure all of it, without --stages")
+        result = load_result(f"sr{size}")
+    else:
+        result = by_itself(cascade, size, n, details)
+    result["stages"] = after_each_stage(cascade, size, max(8, n // 10))
+    used = dict.fromkeys([*alone, *(STAGES[stage] for stage in cascade.stages if stage <= size)])
+    save_result(f"sr{size}", result, models=list(used))
 
 
 if __name__ == "__main__":

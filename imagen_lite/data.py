@@ -24,6 +24,7 @@ from imagen_lite.weights import write_atomic
 
 SHARD = 1000
 CAPTIONS = 4  # per picture, and as many for its mirror image
+GPU_WORKERS = 8  # processes that render on a GPU at once, about 3 GB of its memory each
 
 
 def cache_folder() -> Path:
@@ -105,16 +106,17 @@ def pool(
 
 
 def _render_shards(jobs: list[tuple], device: str | None, progress: bool) -> None:
-    """Render shards, one after another on a GPU (or if there is but one), one per core at a time on a CPU."""
+    """Render shards, a process each: one per core, or a few that share a GPU and keep it busy. One is rendered here."""
     bar = tqdm(total=len(jobs) * SHARD, desc="rendering", unit="picture", disable=not (progress and jobs))
     with bar:
-        if device == "cuda" or len(jobs) < 2:
+        if len(jobs) < 2:
             for job in jobs:
                 _render_shard(job)
                 bar.update(SHARD)
             return
+        count = min(len(jobs), GPU_WORKERS if device else os.cpu_count() or 1)
         # Processes of one thread each: small tensors on two threads spend their time waiting for one another.
-        with multiprocessing.get_context("spawn").Pool(os.cpu_count(), torch.set_num_threads, (1,)) as workers:
+        with multiprocessing.get_context("spawn").Pool(count, torch.set_num_threads, (1,)) as workers:
             for _ in workers.imap_unordered(_render_shard, jobs):
                 bar.update(SHARD)
 

@@ -11,18 +11,23 @@ import test_learn_training
 import test_learn_world
 import torch
 
-from imagen_lite import learn
+from imagen_lite import learn, weights
 from imagen_lite.guidance import classifier_free_guidance
 from imagen_lite.learn import sampling
 from imagen_lite.prediction import to_x0
 from imagen_lite.sampler import ddim_step, ddpm_step, dpmpp_2m_step, time_grid
 from imagen_lite.schedule import CosineSchedule
+from imagen_lite.stage import load_stage
 from imagen_lite.thresholding import dynamic_threshold
 
 
 def batch_quantile(x0):
     s = torch.quantile(x0.abs(), 0.995).clamp(min=1)
     return x0.clamp(-s, s) / s
+
+
+def step_of(level):
+    return round((level.log_snr + 8) / 1.125)
 
 
 def normalised(x0):
@@ -117,9 +122,10 @@ WRONG = {
     "oscillating guidance": [
         (lambda level: 15.0, "now and then"),
         (lambda level: 1.0, "first four"),
-        (lambda level: 15.0 if level.t > 0.8 else 1.0, "now and then"),
-        (lambda level: 15.0 if round((1 - level.t) * 16) < 4 or round((1 - level.t) * 8) % 2 else 1.0, "every step"),
-        (lambda level: 15.0 if (i := round((1 - level.t) * 16)) < 4 or i % 2 == 0 else 1.0, "first change"),
+        (lambda level: 15.0 if step_of(level) < 4 else 1.0, "now and then"),
+        (lambda level: 15.0 if round((1 - level.t) * 16) < 4 or round((1 - level.t) * 16) % 2 else 1.0, "every step"),
+        (lambda level: 15.0 if step_of(level) < 4 or step_of(level) // 2 % 2 else 1.0, "every step"),
+        (lambda level: 15.0 if step_of(level) < 4 or step_of(level) % 2 == 0 else 1.0, "first change"),
     ],
     "static threshold": [
         (lambda x0: x0 / x0.abs().amax().clamp(min=1e-9), "clipping is not scaling"),
@@ -179,8 +185,9 @@ def test_an_answer_that_stops_is_told_so():
         learn.check("no such exercise", classifier_free_guidance)
 
 
-def test_the_oscillating_weight_is_what_a_sampler_of_sixteen_even_steps_sees():
-    levels = time_grid(16, CosineSchedule())[:-1]
+def test_the_oscillating_weight_is_what_sixteen_steps_of_the_shipped_base_see():
+    own = load_stage(weights.DATA / "weights" / "base64").sampling
+    levels = time_grid(16, CosineSchedule(-10, 10), spacing=own.spacing, lambda_start=own.lambda_start)[:-1]
     assert [learn.EXERCISES["oscillating guidance"].solution(level) for level in levels] == [15] * 4 + [1, 15] * 6
 
 

@@ -4,7 +4,7 @@
 
 Cosine schedule, eps-prediction, attention to pixels and text at the lowest level, to text alone at the one above. It
 sees crops of 128 px, as it is convolutional but for that attention. CPU: about 38 crops/s on 2 cores (bf16), after
-rendering its pool (about 6 pictures/s, once).
+rendering its pool (about 6 pictures/s, once). GPU: whole pictures, about 1,200/s on an H200.
 """
 
 import dataclasses
@@ -22,7 +22,5 @@ UNET = UNetConfig(  # 3.4 M parameters, 8.8 GFLOP a call
 )  # fmt: skip
 SAMPLING = Sampling(steps=12, guidance_weight=1.0, spacing="log_snr", lambda_start=-5.0, aug_level=0.0)
 CPU = Recipe(UNET, TrainConfig(batch=16, lr=1e-3, warmup=500, ema=0.9995), pictures=12_000, sampling=SAMPLING)
-GPU = dataclasses.replace(
-    CPU, train=TrainConfig(batch=256, lr=1.5e-3, warmup=500, ema=0.9995), pictures=60_000, crop=256
-)
+GPU = dataclasses.replace(CPU, train=TrainConfig(batch=64, lr=1e-3, warmup=200, ema=0.9995), pictures=16_000, crop=256)
 run, doctor = partial(super_resolution.run, CPU, GPU), partial(super_resolution.doctor, CPU, GPU)

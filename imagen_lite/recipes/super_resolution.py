@@ -113,7 +113,7 @@ class SuperResolutionLoss:
         u = keyed_uniform(self.seed, step, samples, 3, stream=2)
         noisiest, cleanest = recipe.log_snr
         t = recipe.schedule.t(noisiest + (cleanest - noisiest) * self.batches.spread(self.seed, step))
-        aug_level = u[:, 2].square() * recipe.augmentation
+        aug_level = u[:, 2] * recipe.augmentation
         noise = keyed_normal(self.seed, step, samples, tuple(small.shape[1:]), stream=4)
         low_res = upsample(augment(small, aug_level, noise), images.shape[-1])
         eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
@@ -165,7 +165,7 @@ def run(
     model = EfficientUNet(recipe.unet).to(where)
     begun = start(model, folder, out, fresh)
     first = begun["pictures_seen"]
-    called = torch.compile(model) if where.type == "cuda" else model
+    called = torch.compile(model, dynamic=False) if where.type == "cuda" else model
     loss = SuperResolutionLoss(called, pairs, recipe.train.seed + first, dtype)
 
     def milestone(_: nn.Module, ema: Ema, progress: Progress) -> dict:

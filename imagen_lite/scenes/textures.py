@@ -215,4 +215,4 @@ def letters(device: torch.device) -> Pyramid:
         at = ((size - left - right) / 2, (size - top - bottom) / 2)
         ImageDraw.Draw(image).text(at, letter, fill=255, font=font)
         glyphs.append(torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(1, size, size) / 255)
-    return pyramid(torch.stack(glyphs), wrap=False)
+    return pyramid(torch.stack(glyphs).to(device), wrap=False)

@@ -13,6 +13,8 @@ from imagen_lite.weights import WeightsError
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
+MANY = 1024  # so many captions are worth all cores; few are not, and a process that used them must not fork
+
 
 class CaptionTokenizer:
     """Captions -> padded ids and masks: an end token after each, for some a start token before, cut where too long."""
@@ -49,15 +51,18 @@ class CaptionTokenizer:
 
         An empty caption is its end token, with the start token where there is one.
         """
-        rows = [self._ids(caption) for caption in captions]
+        captions = [caption.encode("utf-8", "replace").decode() for caption in captions]  # no lone surrogates
+        if len(captions) < MANY:
+            encodings = [self.tokenizer.encode(caption, add_special_tokens=False) for caption in captions]
+        else:
+            encodings = self.tokenizer.encode_batch(captions, add_special_tokens=False)
+        rows = [self._row(caption, encoding) for caption, encoding in zip(captions, encodings, strict=True)]
         longest = max(len(row) for row in rows)
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])  # any id will do: it is masked
         lengths = torch.tensor([len(row) for row in rows])
         return ids, torch.arange(longest) < lengths[:, None]
 
-    def _ids(self, caption: str) -> list[int]:
-        caption = caption.encode("utf-8", "replace").decode()  # a lone surrogate cannot be tokenized
-        encoding = self.tokenizer.encode(caption, add_special_tokens=False)
+    def _row(self, caption: str, encoding: "Encoding") -> list[int]:
         if len(encoding.ids) > self.room:
             self._warn(caption, encoding)
         return [*self.start_ids, *encoding.ids[: self.room], self.end_id]
