@@ -10,7 +10,7 @@ import inspect
 import json
 import textwrap
 
-from experiments import costs, notebooks, superres, sweeps, thresholds
+from experiments import blind_spots, costs, notebooks, samplers, superres, sweeps, thresholds
 from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table
 from imagen_lite import sampler, viz, weights
 from imagen_lite.stage import STAGES
@@ -82,7 +82,7 @@ def eyes_agree() -> str:
         f"The judge against eyes, on {r['pictures']} generated pictures labelled once, by eye, without their captions: "
         f"the same things, colours and kinds in {r['agree']:.0%} [{low:.0%}, {high:.0%}] of pictures. It finds "
         f"{r['of_eyes_things_read']:.0%} of the things that eyes see, and eyes see {r['of_readers_things_seen']:.0%} "
-        f"of the things that it reports: it errs mostly by seeing more than there is."
+        f"of the things that it reports."
     )
 
 
@@ -110,6 +110,9 @@ def texts() -> None:
     card = insert(CARD.read_text(), "alignment", alignment_table())
     if there := [size for size in superres.WINDOW if (RESULTS / f"sr{size}.json").exists()]:
         card = insert(card, "superres", superres.as_text({size: load_result(f"sr{size}") for size in there}))
+    for name, as_text in {"samplers64": samplers.base_text, "blind_spots": blind_spots.as_text}.items():
+        if (RESULTS / f"{name}.json").exists():
+            card = insert(card, name, as_text(load_result(name)))
     weights.write_atomic(CARD, insert(card, "thresholds", thresholds.as_text(load_result("thresholds"))))
     if (RESULTS / "costs.json").exists():
         weights.write_atomic(SCALE, insert(SCALE.read_text(), "costs", costs.as_text(load_result("costs"))))

@@ -89,11 +89,8 @@ def _import_row(repeats: int) -> dict[str, Any]:
 def _render_row(repeats: int, device: torch.device) -> dict[str, Any]:
     world = [scenes.sample_scene(seed) for seed in range(RENDERED)]
     seconds = median_seconds(lambda: scenes.render(world, 64, device=device), repeats, device)
-    return {
-        "name": f"render {RENDERED} scenes, 64 px",
-        "seconds": seconds,
-        "note": f"{RENDERED / seconds:.0f} pictures/s",
-    }
+    note = f"{RENDERED / seconds:.0f} pictures/s"
+    return {"name": f"render {RENDERED} scenes, 64 px", "seconds": seconds, "note": note}
 
 
 def _sample_row(cascade: Cascade, size: int, repeats: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import random
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,17 +109,12 @@ def pool(
 def _render_shards(jobs: list[tuple], device: str | None, progress: bool) -> None:
     """Render shards, a process each: one per core, or a few that share a GPU and keep it busy. One is rendered here."""
     bar = tqdm(total=len(jobs) * SHARD, desc="rendering", unit="picture", disable=not (progress and jobs))
-    with bar:
-        if len(jobs) < 2:
-            for job in jobs:
-                _render_shard(job)
-                bar.update(SHARD)
-            return
-        count = min(len(jobs), GPU_WORKERS if device else os.cpu_count() or 1)
-        # Processes of one thread each: small tensors on two threads spend their time waiting for one another.
-        with multiprocessing.get_context("spawn").Pool(count, torch.set_num_threads, (1,)) as workers:
-            for _ in workers.imap_unordered(_render_shard, jobs):
-                bar.update(SHARD)
+    count = min(len(jobs), GPU_WORKERS if device else os.cpu_count() or 1)
+    # Processes of one thread each: small tensors on two threads spend their time waiting for one another.
+    context = multiprocessing.get_context("spawn")
+    with bar, nullcontext() if len(jobs) < 2 else context.Pool(count, torch.set_num_threads, (1,)) as workers:
+        for _ in map(_render_shard, jobs) if workers is None else workers.imap_unordered(_render_shard, jobs):
+            bar.update(SHARD)
 
 
 def _render_shard(job: tuple) -> None:

@@ -44,7 +44,7 @@ MIN_COSINE = 0.01  # of alpha in the output's factor, so that the network can st
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """What to build; by default our base model: levels at 32, 16 and 8 px, 6.3 M parameters, 2.2 GFLOP at 64×64.
+    """What to build; by default levels at 32, 16 and 8 px, 6.3 M parameters, 2.2 GFLOP at 64×64 (base64 adds 0.8 M).
 
     Lists go from the finest level to the coarsest, and are of one length. The paper's own shapes: F.1 (base) is
     channels (512, 1024, 1536, 2048), 3 blocks each, attention (None, "self", "self", "self") after "each", strides

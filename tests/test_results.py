@@ -2,12 +2,12 @@
 
 import pytest
 
-from experiments import costs, refresh, results, superres, thresholds
-from experiments.results import RESULTS, ROOT, insert, is_current, load_result, weights_in_use
+from experiments import blind_spots, costs, refresh, results, samplers, superres, thresholds
+from experiments.results import ROOT, insert, is_current, load_result, weights_in_use
 from imagen_lite import weights
 from imagen_lite.stage import STAGES
 
-MADE = ["drawn", "sweeps", "thresholds", "alignment", *(path.stem for path in sorted(RESULTS.glob("sr*.json")))]
+MADE = ["drawn", "sweeps", "thresholds", "alignment", "samplers64", *(f"sr{size}" for size in superres.WINDOW)]
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -15,6 +15,10 @@ def test_results_were_made_from_the_shipped_weights(name):
     made_from = load_result(name)["weights"]
     assert "base64" in made_from
     assert made_from == weights_in_use(list(made_from)), "weights changed since: run make refresh"
+
+
+def test_the_blind_spots_are_those_of_the_shipped_clip_lite():
+    assert is_current("blind_spots", ["reader", "clip-lite"])
 
 
 @pytest.mark.parametrize("name", ["drawn", "sweeps"])
@@ -41,6 +45,8 @@ def test_the_model_card_shows_the_measured_tables():
     text = refresh.CARD.read_text()
     assert insert(text, "alignment", refresh.alignment_table()) == text
     assert insert(text, "thresholds", thresholds.as_text(load_result("thresholds"))) == text
+    assert insert(text, "samplers64", samplers.base_text(load_result("samplers64"))) == text
+    assert insert(text, "blind_spots", blind_spots.as_text(load_result("blind_spots"))) == text
     reports = {size: load_result(f"sr{size}") for size in superres.WINDOW}
     assert insert(text, "superres", superres.as_text(reports)) == text
 

@@ -7,7 +7,7 @@ from typing import Any
 
 RECIPES = {  # name -> module
     "t5-lite-base": "t5_lite", "reader": "reader", "base64": "base64", "sr256": "sr256", "sr1024": "sr1024",
-    "detail": "detail",
+    "detail": "detail", "clip-lite": "clip_lite",
 }  # fmt: skip
 SHARED = ("base64", "sr256", "sr1024")  # by several processes, if so many are launched
 

@@ -22,5 +22,10 @@ UNET = UNetConfig(  # 3.4 M parameters, 8.8 GFLOP a call
 )  # fmt: skip
 SAMPLING = Sampling(steps=12, guidance_weight=1.0, spacing="log_snr", lambda_start=-5.0, aug_level=0.0)
 CPU = Recipe(UNET, TrainConfig(batch=16, lr=1e-3, warmup=500, ema=0.9995), pictures=12_000, sampling=SAMPLING)
-GPU = dataclasses.replace(CPU, train=TrainConfig(batch=64, lr=1e-3, warmup=200, ema=0.9995), pictures=16_000, crop=256)
+GPU = dataclasses.replace(
+    CPU,
+    train=TrainConfig(batch=64, lr=1e-3, warmup=200, steps=10_000, decay_from=6_500, ema=0.9995),
+    pictures=16_000,
+    crop=256,
+)
 run, doctor = partial(super_resolution.run, CPU, GPU), partial(super_resolution.doctor, CPU, GPU)

@@ -96,10 +96,9 @@ def _crops(pictures: Tensor, index: Tensor, corner: Tensor, side: int) -> Tensor
 class SuperResolutionLoss:
     """The noise's error, given the low-res picture, augmented at a random level in [0, 1] and upsampled (§2.4, A.32).
 
-    The paper's but for three things. Levels are squares of uniform ones, for it is the low ones that are used. Each
-    error is weighted by 1 / c_out² (`unet.preconditioning`), so that the layers' own output counts alike at every noise
-    level. And log-SNR is uniform over `Recipe.log_snr`, not t over [0, 1]: the detail to be added is drowned by little
-    noise already, and at half of all t there is nothing to see of it.
+    The paper's but for two things. Each error is weighted by 1 / c_out² (`unet.preconditioning`), so that the layers'
+    own output counts alike at every noise level. And log-SNR is uniform over `Recipe.log_snr`, not t over [0, 1]: the
+    detail to be added is drowned by little noise already, and at half of all t there is nothing to see of it.
     """
 
     def __init__(self, model: Callable[..., Tensor], batches: Pairs, seed: int, dtype: torch.dtype):
