@@ -15,14 +15,14 @@ from torch import Tensor
 
 from imagen_lite import data, weights
 from imagen_lite.data import Pool, to_images
-from imagen_lite.recipes.stages import caption_rows
+from imagen_lite.recipes.stages import caption_rows, precision
 from imagen_lite.scenes.clip_lite import LENGTH, SIDE, ClipLite, contrastive_loss, tokenizer
-from imagen_lite.stage import default_device, hardware_name
+from imagen_lite.stage import default_device, default_dtype, hardware_name
 from imagen_lite.train import TrainConfig, fit, keyed_uniform
 
 FOLDER = weights.DATA / "weights" / "clip-lite"
 PICTURES = 12_000
-TRAIN = TrainConfig(batch=256, lr=7e-4, warmup=200, steps=3000, decay_from=1500, ema=0.998, weight_decay=0.1)
+TRAIN = TrainConfig(batch=256, lr=7e-4, warmup=200, steps=1000, decay_from=500, ema=0.995, weight_decay=0.1)
 SHIFT = 4  # pixels that a picture is moved by, at most
 
 
@@ -85,7 +85,9 @@ def run(
 
     def loss_at(step: int) -> Tensor:
         images, ids, mask = known.batch(config, step)
-        return contrastive_loss(model.logits(model.of_pictures(images), model.of_text(ids, mask)))
+        with precision(where, default_dtype(where)):
+            pictures, texts = model.of_pictures(images), model.of_text(ids, mask)
+        return contrastive_loss(model.logits(pictures.float(), texts.float()))
 
     ema, progress = fit(model, loss_at, config, folder, max_minutes=max_minutes)
     ema.copy_to(model)

@@ -42,11 +42,11 @@ class Step:
 STEPS = (
     Step(
         "w = 1: as it was trained",
-        "The model has seen 60,000 pictures with captions. We give it a caption and take what it draws. Does it draw "
-        "what it is told?",
-        ("always", "now and then", "never"),
-        "<b>Now and then.</b> It hedges: captions leave things out and some are wrong, so a cautious model has the "
-        "lower loss. Something of the colour, something of the place, often not the thing.",
+        "The model has seen 48,000 pictures with captions, over and over. We give it a caption and take what it draws. "
+        "Does it draw what it is told?",
+        ("always", "often", "never"),
+        "<b>Often.</b> It hedges: captions leave things out and some are wrong, so a cautious model has the lower "
+        "loss. Beside what was asked for there may stand what was not.",
         "All four begin with the same noise. Ask what would make a model <i>insist</i>.",
     ),
     Step(
@@ -54,7 +54,7 @@ STEPS = (
         "Guidance adds w times the difference between the noise predicted with the caption and without. What happens "
         "as w goes from 1 to 15?",
         ("it gets better and better", "better, then louder", "it turns to noise"),
-        "<b>Better, then louder.</b> The thing appears and settles; then colours burn and shadows harden. Drag w "
+        "<b>Better, then louder.</b> What nobody asked for goes; then light burns and shadows harden. Drag w "
         "slowly, and stop where you would hang the picture.",
         "Two evaluations a step: guidance costs double. w = 1 is off in the paper's notation; Ho and Salimans' 0.",
     ),
