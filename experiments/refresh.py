@@ -10,12 +10,13 @@ import inspect
 import json
 import textwrap
 
-from experiments import blind_spots, costs, notebooks, samplers, superres, sweeps, thresholds
+from experiments import blind_spots, costs, drawbench, notebooks, samplers, superres, sweeps, thresholds
 from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table
 from imagen_lite import sampler, viz, weights
 from imagen_lite.stage import STAGES
 
 DRAWN = weights.DATA / "readme" / "drawn.jpg"
+TABLES = {"samplers64": samplers.base_text, "blind_spots": blind_spots.as_text, "drawbench": drawbench.as_text}
 SCALE = ROOT / "docs" / "scale.md"
 LARGEST = 256  # pixels a side of the pictures in it, as far as there is a stage
 CARD = weights.DATA / "weights" / "README.md"
@@ -110,7 +111,7 @@ def texts() -> None:
     card = insert(CARD.read_text(), "alignment", alignment_table())
     if there := [size for size in superres.WINDOW if (RESULTS / f"sr{size}.json").exists()]:
         card = insert(card, "superres", superres.as_text({size: load_result(f"sr{size}") for size in there}))
-    for name, as_text in {"samplers64": samplers.base_text, "blind_spots": blind_spots.as_text}.items():
+    for name, as_text in TABLES.items():
         if (RESULTS / f"{name}.json").exists():
             card = insert(card, name, as_text(load_result(name)))
     weights.write_atomic(CARD, insert(card, "thresholds", thresholds.as_text(load_result("thresholds"))))

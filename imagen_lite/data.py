@@ -8,11 +8,11 @@ lost is simply rendered again.
 
 import io
 import json
-import multiprocessing
 import os
 import random
 from contextlib import nullcontext
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from imagen_lite.weights import write_atomic
 
 SHARD = 1000
 CAPTIONS = 4  # per picture, and as many for its mirror image
-GPU_WORKERS = 8  # processes that render on a GPU at once, about 3 GB of its memory each
+WORKER_BYTES = 3.5e9  # what a process that renders on a GPU may take of its memory
 
 
 def cache_folder() -> Path:
@@ -109,10 +109,10 @@ def pool(
 def _render_shards(jobs: list[tuple], device: str | None, progress: bool) -> None:
     """Render shards, a process each: one per core, or a few that share a GPU and keep it busy. One is rendered here."""
     bar = tqdm(total=len(jobs) * SHARD, desc="rendering", unit="picture", disable=not (progress and jobs))
-    count = min(len(jobs), GPU_WORKERS if device else os.cpu_count() or 1)
+    room = int(torch.cuda.mem_get_info()[0] // WORKER_BYTES) if device else len(jobs)
+    count = max(1, min(len(jobs), os.cpu_count() or 1, room))
     # Processes of one thread each: small tensors on two threads spend their time waiting for one another.
-    context = multiprocessing.get_context("spawn")
-    with bar, nullcontext() if len(jobs) < 2 else context.Pool(count, torch.set_num_threads, (1,)) as workers:
+    with bar, nullcontext() if count < 2 else get_context("spawn").Pool(count, torch.set_num_threads, (1,)) as workers:
         for _ in map(_render_shard, jobs) if workers is None else workers.imap_unordered(_render_shard, jobs):
             bar.update(SHARD)
 

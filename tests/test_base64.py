@@ -140,6 +140,15 @@ def test_a_run_learns_draws_milestones_exports_and_goes_on(small_run, tmp_path, 
     assert weights.load_manifest(out)["pictures_seen"] == 160
 
 
+def test_from_the_shipped_weights_it_goes_on_with_a_tenth_of_the_rate(small_run, tmp_path, monkeypatch, capsys):
+    out = small_run(30)
+    assert weights.load_manifest(out)["train"]["lr"] == RECIPE.train.lr
+    assert "has had its 30 steps" in capsys.readouterr().out
+    monkeypatch.setattr(base64, "FOLDER", out)
+    small_run(10, folder="elsewhere")
+    assert weights.load_manifest(out)["train"]["lr"] == pytest.approx(0.1 * RECIPE.train.lr)
+
+
 def test_the_doctor_looks_at_everything(pool, encoder, monkeypatch, capsys):
     monkeypatch.setattr(data, "pool", lambda *args, **kwargs: pool)
     monkeypatch.setattr(doctor, "check_captions", lambda *args: "captions are these")

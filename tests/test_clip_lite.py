@@ -81,6 +81,8 @@ def test_a_run_learns_colours_and_is_read_back(pool, tmp_path, monkeypatch):
 def test_what_it_cannot_take_it_refuses():
     with pytest.raises(TypeError, match="list of strings"):
         clip_scores(torch.zeros(1, 3, 64, 64), [1])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="list of strings"):
+        clip_scores(torch.zeros(1, 3, 64, 64), "a red cone")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="empty"):
         clip_scores(torch.zeros(1, 3, 64, 64), [])
     with pytest.raises(ValueError, match="multiples of 16"):

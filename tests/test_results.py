@@ -2,19 +2,29 @@
 
 import pytest
 
-from experiments import blind_spots, costs, refresh, results, samplers, superres, thresholds
+from experiments import costs, refresh, results, superres, thresholds
 from experiments.results import ROOT, insert, is_current, load_result, weights_in_use
 from imagen_lite import weights
 from imagen_lite.stage import STAGES
 
-MADE = ["drawn", "sweeps", "thresholds", "alignment", "samplers64", *(f"sr{size}" for size in superres.WINDOW)]
+MADE = [
+    "drawn",
+    "sweeps",
+    "thresholds",
+    "alignment",
+    "samplers64",
+    "drawbench",
+    *(f"sr{size}" for size in superres.WINDOW),
+]
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_results_were_made_from_the_shipped_weights(name):
     made_from = load_result(name)["weights"]
     assert "base64" in made_from
-    assert made_from == weights_in_use(list(made_from)), "weights changed since: run make refresh"
+    assert made_from == weights_in_use(list(made_from)), (
+        "weights changed since: run make refresh, or the experiment of this name"
+    )
 
 
 def test_the_blind_spots_are_those_of_the_shipped_clip_lite():
@@ -45,8 +55,8 @@ def test_the_model_card_shows_the_measured_tables():
     text = refresh.CARD.read_text()
     assert insert(text, "alignment", refresh.alignment_table()) == text
     assert insert(text, "thresholds", thresholds.as_text(load_result("thresholds"))) == text
-    assert insert(text, "samplers64", samplers.base_text(load_result("samplers64"))) == text
-    assert insert(text, "blind_spots", blind_spots.as_text(load_result("blind_spots"))) == text
+    for name, as_text in refresh.TABLES.items():
+        assert insert(text, name, as_text(load_result(name))) == text
     reports = {size: load_result(f"sr{size}") for size in superres.WINDOW}
     assert insert(text, "superres", superres.as_text(reports)) == text
 

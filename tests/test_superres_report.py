@@ -1,6 +1,7 @@
 """The judge of super-resolution: what a perfect stage and plain interpolation would score."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,3 +108,21 @@ def test_a_pair_of_the_test_split_belongs_together(tmp_path, monkeypatch):
     difference = (F.avg_pool2d(real, 4) - low_res).abs().mean((1, 2, 3))
     assert (difference < (F.avg_pool2d(real, 4) - low_res.flip(0)).abs().mean((1, 2, 3))).all()
     assert np.isfinite(difference.numpy()).all()
+
+
+def test_after_a_new_base_only_the_stages_are_measured_again(monkeypatch, capsys):
+    kept = {"from_renders": "as it was", "stages": "of the old base"}
+    monkeypatch.setattr(superres, "load_cascade", lambda: SimpleNamespace(stages={64: None, 256: None}))
+    monkeypatch.setattr(superres, "after_each_stage", lambda cascade, size, n: f"{n} prompts to {size}")
+    monkeypatch.setattr(superres, "load_result", lambda name: dict(kept))
+    monkeypatch.setattr(superres, "save_result", lambda name, result, models: saved.append((name, result, models)))
+    saved: list = []
+    monkeypatch.setattr(superres, "is_current", lambda name, models: "base64" not in models)
+    superres.main(["256", "-n", "200", "--stages"])
+    (name, result, models), *rest = saved
+    assert not rest and name == "sr256" and {"base64", "sr256", "detail"} <= set(models)
+    assert result == {"from_renders": "as it was", "stages": "20 prompts to 256"}
+    monkeypatch.setattr(superres, "is_current", lambda name, models: False)
+    with pytest.raises(SystemExit):
+        superres.main(["256", "--stages"])
+    assert "is not the one that was measured" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from imagen_lite.text import EmbeddingCache, TextEmbedding, load_text_encoder, null_text
+from imagen_lite.text import EmbeddingCache, TextEmbedding, load_text_encoder, null_text, tokenizer
 from imagen_lite.weights import WeightsError
 
 WORDS = ["a", "red", "blue", "cone", "house", "on", "top", "of", "the", "grass", "next", "to", "small", "shiny"]
@@ -224,3 +224,11 @@ def test_two_processes_share_a_cache(tmp_path):
     alone = EmbeddingCache(path)
     assert (alone.name, alone.dim, alone.max_length) == ("fake", 8, 16)
     assert alone(["x" * n for n in range(60)]).tokens[:, 0, 0].tolist() == list(range(60))
+
+
+def test_many_captions_are_read_as_one_by_one(encoder, monkeypatch):
+    captions = ["a red cone", "", "two ducks \ud800 on the sand", "a small blue house on the grass"]
+    alone = encoder.tokenizer(captions)
+    monkeypatch.setattr(tokenizer, "MANY", 2)
+    together = encoder.tokenizer(captions)
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))

@@ -22,7 +22,7 @@ from imagen_lite.train import TrainConfig, fit, keyed_uniform
 
 FOLDER = weights.DATA / "weights" / "clip-lite"
 PICTURES = 12_000
-TRAIN = TrainConfig(batch=256, lr=7e-4, warmup=200, steps=1000, decay_from=500, ema=0.995, weight_decay=0.1)
+TRAIN = TrainConfig(batch=256, lr=7e-4, warmup=200, steps=700, decay_from=350, ema=0.99, weight_decay=0.1)
 SHIFT = 4  # pixels that a picture is moved by, at most
 
 

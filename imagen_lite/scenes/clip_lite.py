@@ -5,7 +5,6 @@ of other pictures. The paper measures alignment by CLIP and warns that it is poo
 our world, lets us see what such a score knows and what it does not.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -124,7 +123,7 @@ def load_clip_lite(folder: Path | None = None, device: str = "cpu") -> ClipLite:
 
 
 @torch.no_grad()
-def clip_scores(images: Tensor, captions: Sequence[str], model: ClipLite | None = None) -> Tensor:
+def clip_scores(images: Tensor, captions: list[str], model: ClipLite | None = None) -> Tensor:
     """The cosine of every picture with every caption.
 
     Args:
@@ -138,7 +137,7 @@ def clip_scores(images: Tensor, captions: Sequence[str], model: ClipLite | None 
     Raises:
         TypeError, ValueError: captions that are not a list of strings, or none. WeightsError: no weights.
     """
-    check_captions(list(captions))
+    check_captions(captions)
     model = model or load_clip_lite(device=str(images.device))
-    ids, mask = (part.to(images.device) for part in tokenizer()(list(captions)))
+    ids, mask = (part.to(images.device) for part in tokenizer()(captions))
     return model.of_pictures(images.float()) @ model.of_text(ids, mask).T

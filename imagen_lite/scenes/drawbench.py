@@ -9,7 +9,7 @@ from typing import Any
 from imagen_lite.weights import DATA, hub_failure
 
 LITE = DATA / "drawbench-lite" / "prompts.json"
-HUB = "shunk031/DrawBench"
+HUB = "Jialuo21/DrawBench"
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,18 @@ def load_drawbench(source: str | Path = HUB) -> list[BenchPrompt]:
 
 
 def _from_hub(source: str) -> list[dict[str, str]]:
-    if failure := hub_failure(source, "dataset"):
-        raise ValueError(
-            f"the hub does not give {source!r} ({type(failure).__name__}); check the name and the network, or give the "
-            f"CSV file that the authors of Imagen share"
-        ) from failure
     try:
         from datasets import load_dataset
     except ImportError as error:
         raise ImportError("sets of the hub need `datasets`: pip install -e '.[data]'") from error
-    rows: Any = load_dataset(source, split="test")
-    return [{key.lower(): str(value) for key, value in row.items()} for row in rows]
+    try:
+        if failure := hub_failure(source, "dataset"):
+            raise failure
+        rows: Any = load_dataset(source, split="test")
+    except Exception as error:  # the hub and `datasets` raise many kinds; all mean the same here
+        raise ValueError(
+            f"the hub does not give {source!r} ({type(error).__name__}); check the name and the network, or give the "
+            f"CSV file that the authors of Imagen share"
+        ) from error
+    names = {key: getattr(feature, "int2str", str) for key, feature in rows.features.items()}  # of labels, the words
+    return [{key.lower(): names[key](value) for key, value in row.items()} for row in rows]

@@ -13,7 +13,7 @@ from imagen_lite.weights import WeightsError
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
-MANY = 1024  # so many captions are worth all cores; few are not, and a process that used them must not fork
+MANY = 1024  # from so many captions on, use all cores; not below, for a process that used them should not fork
 
 
 class CaptionTokenizer:

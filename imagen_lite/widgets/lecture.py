@@ -45,8 +45,8 @@ STEPS = (
         "The model has seen 48,000 pictures with captions, over and over. We give it a caption and take what it draws. "
         "Does it draw what it is told?",
         ("always", "often", "never"),
-        "<b>Often.</b> It hedges: captions leave things out and some are wrong, so a cautious model has the lower "
-        "loss. Beside what was asked for there may stand what was not.",
+        "<b>Often, not always.</b> Captions leave things out and some are wrong, so a model that hedges has the lower "
+        "loss. What nobody asked for may stand beside what was asked.",
         "All four begin with the same noise. Ask what would make a model <i>insist</i>.",
     ),
     Step(
@@ -77,12 +77,12 @@ STEPS = (
         "Saturation is not bright colour: it is values piled up at the end of the range. Show the histogram's ends.",
     ),
     Step(
-        "Dynamic thresholding rescues",
+        "Dynamic thresholding pulls in",
         "The paper's cure: clip to [-s, s], where s is the 99.5th percentile of |x0| and at least 1, then divide by s. "
         "What will w = 15 look like?",
-        ("as with static", "calmer, and as asked", "grey"),
-        "<b>Calmer, and as asked.</b> Values are pulled inward instead of piled up. Flip between the three, then write "
-        "a prompt of your own: from here on it is live.",
+        ("as with static", "calmer, but not quite as asked", "grey"),
+        "<b>Calmer.</b> Values are pulled inward instead of piled up. But at w = 15 the mushroom is so red that the "
+        "reader does not call it pink. Flip between the three, then write a prompt of your own: it is drawn live.",
         "s = 1 where a picture is in range: it is no normalisation. A cap of 1 on s would be static clipping again.",
     ),
     Step(
@@ -91,8 +91,8 @@ STEPS = (
         "we add noise to what it is given, and tell it how much. What happens as that noise grows?",
         ("the large picture gets noisier", "it heeds the small one less", "nothing"),
         "<b>It heeds the small one less.</b> With no noise it keeps to it, blotches and all. The more noise, the more "
-        "it draws of its own: outlines drift, and where the guidance weight is large the caption comes through, which "
-        "says that the cone is striped. Look at the detail.",
+        "it draws of its own: outlines drift and the stripes drown. Where the guidance weight is large they come back, "
+        "broken, for the caption says that the cone is striped. Look at the detail.",
         "The paper samples at levels of 0.1 to 0.3, to mend what the stage before got wrong. Nothing is recovered: "
         "detail is made up. The level is not sigma, and the noise is drawn once, before the loop.",
     ),
