@@ -1,6 +1,6 @@
 """How a stage is best sampled: the base by alignment, super-resolution by its pictures, all on the validation split.
 
-python -m experiments.samplers 64 -n 200       # captions; 15 minutes on 2 cores
+python -m experiments.samplers 64 -n 100       # captions; 25 minutes on 2 cores
 python -m experiments.samplers 256 -n 448      # pictures, or windows for 1024; 25 minutes
 """
 

@@ -2,8 +2,8 @@
 
     imagen-lite train clip-lite
 
-It sees the combinations that base64 sees, and none that are held out. CPU: 12 minutes on 2 cores, after rendering;
-about 0.6 of 256 captions of fresh scenes find their own picture among the 256.
+It sees the combinations that base64 sees, and none that are held out. CPU: 8 minutes on 2 cores, after rendering;
+0.73 of the captions of fresh scenes find their own picture among 256.
 """
 
 import dataclasses
