@@ -71,6 +71,7 @@ GPU = Recipe(  # what the shipped weights were made with
     UNET, TrainConfig(batch=1024, lr=2e-3, warmup=400, steps=10_500, decay_from=7_500, ema=0.999),
     pictures=48_000, small_pictures=6_100_000,
 )  # fmt: skip
+OWN = dataclasses.replace(GPU, train=TrainConfig(batch=1024, lr=2e-3, warmup=400, ema=0.999))  # as long as you let it
 
 
 class Base64Loss:
@@ -129,7 +130,7 @@ def run(
         source, text_encoder: your own pictures and encoder, as in `material.own`; give a folder `out` of your own, too.
     """
     where = processes.join(default_device(device))
-    recipe = recipe or (GPU if where.type == "cuda" else CPU)
+    recipe = recipe or (CPU if where.type != "cuda" else GPU if source is None else OWN)
     dtype = dtype or default_dtype(where)
     folder = run_folder or data.cache_folder() / "runs" / "base64"
     samples = processes.share(recipe.train.batch, where)
@@ -176,8 +177,7 @@ def _material(
         return rendered(pictures or recipe.pictures, PROMPTS, device), recipe
     given = own(source, text_encoder, pictures, recipe.pictures, recipe.text_length, device)
     unet = dataclasses.replace(recipe.unet, text_dim=given.encoder.dim)
-    train = dataclasses.replace(recipe.train, steps=TrainConfig().steps, decay_from=None)  # as long as you let it
-    return given, dataclasses.replace(recipe, unet=unet, train=train, small_pictures=0)
+    return given, dataclasses.replace(recipe, unet=unet, small_pictures=0)
 
 
 def doctor(
