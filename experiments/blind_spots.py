@@ -9,14 +9,13 @@ names counting as CLIP's weakness (§3).
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from experiments.results import save_result, table
+from experiments.results import save_result, table, with_interval
 from imagen_lite.evaluate import alignment
 from imagen_lite.evaluate.alignment_report import interval
 from imagen_lite.scenes.claims import relation_holds
@@ -114,11 +113,8 @@ def run(n: int) -> dict[str, Any]:
     for name, source in QUESTIONS.items():
         questions = [question for _, question in zip(range(n), source(), strict=False)]
         clip, reader = answered(questions)
-        row: dict[str, Any] = {
-            "question": name,
-            "n": n,
-            "chance": np.mean([1 / len(captions) for _, captions in questions]),
-        }
+        chance = float(np.mean([1 / len(captions) for _, captions in questions]))
+        row: dict[str, Any] = {"question": name, "n": n, "chance": chance}
         for judge, hits in (("clip", clip), ("reader", reader)):
             row[judge] = {"right": round(float(hits.mean()), 4), "interval": interval(hits)}
         if name.startswith("how many"):
@@ -132,9 +128,10 @@ def run(n: int) -> dict[str, Any]:
 def as_text(result: dict[str, Any]) -> str:
     """The table as markdown."""
     rows = [
-        [r["question"], f"{r['chance']:.2f}", *(f"{r[judge]['right']:.2f} [{r[judge]['interval'][0]:.2f}, "
-         f"{r[judge]['interval'][1]:.2f}]" for judge in ("clip", "reader"))] for r in result["rows"]
-    ]  # fmt: skip
+        [r["question"], f"{r['chance']:.2f}"]
+        + [with_interval(r[judge]["right"], r[judge]["interval"]) for judge in ("clip", "reader")]
+        for r in result["rows"]
+    ]
     counted = next(r["by_count"] for r in result["rows"] if "by_count" in r)
     told = ", ".join(f"{share:.2f} of {n}" for n, share in counted.items())
     return table(["the true caption among others", "chance", "CLIP-lite", "the reader"], rows) + (
@@ -143,8 +140,12 @@ def as_text(result: dict[str, Any]) -> str:
     )
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description="What CLIP-lite can tell apart.")
-    parser.add_argument("-n", type=int, default=400, help="scenes a question")
-    torch.set_grad_enabled(False)
-    print(as_text(save_result("blind_spots", run(parser.parse_args().n), models=("reader", "clip-lite"))))
+    parser.add_argument("-n", type=int, default=300, help="scenes a question")
+    print(as_text(save_result("blind_spots", run(parser.parse_args(arguments).n), models=("reader", "clip-lite"))))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.results import BASE, save_result, table
+from experiments.results import BASE, save_result, table, with_interval
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.evaluate import alignment
 from imagen_lite.evaluate.alignment_report import interval
@@ -63,17 +63,22 @@ def run(prompts: Sequence[BenchPrompt], each: int) -> dict[str, Any]:
 def as_text(result: dict[str, Any]) -> str:
     """The table as markdown."""
     rows = [
-        [r["category"], str(r["prompts"]), f"{r['right']:.2f} [{r['interval'][0]:.2f}, {r['interval'][1]:.2f}]",
-         "; ".join(r["never"])] for r in result["rows"]
-    ]  # fmt: skip
+        [r["category"], str(r["prompts"]), with_interval(r["right"], r["interval"]), "; ".join(r["never"])]
+        for r in result["rows"]
+    ]
     return table(["category", "prompts", "pictures right", "never right"], rows) + (
         f"\n\n{result['each']} pictures a prompt, seeds 0 to {result['each'] - 1}, w = {result['weight']:g}; 95 % "
         f"bootstrap intervals over prompts; {result['hardware']}; `python -m experiments.drawbench`."
     )
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description="DrawBench-lite, judged.")
     parser.add_argument("--each", type=int, default=8, help="pictures a prompt")
-    result = run(load_drawbench_lite(), parser.parse_args().each)
+    result = run(load_drawbench_lite(), parser.parse_args(arguments).each)
     print(as_text(save_result("drawbench", result, models=(*BASE, "detail", "sr256"))))
+
+
+if __name__ == "__main__":
+    main()

@@ -12,12 +12,11 @@ from PIL import Image
 
 from experiments.results import save_result
 from imagen_lite import data, viz, weights
-from imagen_lite.recipes.base64 import PROMPTS
+from imagen_lite.recipes.base64 import GPU, PROMPTS
 
 SHEET = weights.DATA / "readme" / "milestones.jpg"
 SHOWN = (0, 1, 2, 4, 12, 10, 13, 8)  # of `PROMPTS`
 COLUMNS, SIDE, POINTS = 8, 64, 200  # of a milestone's grid, pixels of each picture, points of the curve
-WHOLE = ((6_100_000, 10_752_000),)  # when this run saw 64-px pictures and not 32-px ones; no log says so
 
 
 def sheet(folder: Path, first: int = 128_000) -> tuple[Image.Image, list[int]]:
@@ -52,9 +51,10 @@ def main() -> None:
     run = parser.parse_args().run
     drawn, seen = sheet(run / "milestones")
     viz.save(drawn, SHEET)
-    save_result(
-        "milestones", {"seen": seen, "prompts": [PROMPTS[i] for i in SHOWN], "whole": WHOLE, **curve(run / "log.jsonl")}
-    )
+    losses = curve(run / "log.jsonl")
+    whole = [[GPU.small_pictures, losses["training"][-1][0]]]  # when it saw 64-px pictures, not 32-px ones
+    told = {"seen": seen, "prompts": [PROMPTS[i] for i in SHOWN], "whole": whole}
+    save_result("milestones", told | losses)
     print(f"{SHEET}: {len(seen)} milestones, {drawn.width}×{drawn.height}")
 
 

@@ -11,12 +11,13 @@ import json
 import textwrap
 
 from experiments import blind_spots, costs, drawbench, notebooks, samplers, superres, sweeps, thresholds
-from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table
+from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table, with_interval
 from imagen_lite import sampler, viz, weights
 from imagen_lite.stage import STAGES
 
 DRAWN = weights.DATA / "readme" / "drawn.jpg"
 TABLES = {"samplers64": samplers.base_text, "blind_spots": blind_spots.as_text, "drawbench": drawbench.as_text}
+MADE_BY = {"samplers64": lambda _: samplers.main(["64"]), "blind_spots": blind_spots.main, "drawbench": drawbench.main}
 SCALE = ROOT / "docs" / "scale.md"
 LARGEST = 256  # pixels a side of the pictures in it, as far as there is a stage
 CARD = weights.DATA / "weights" / "README.md"
@@ -60,9 +61,8 @@ def alignment_table() -> str:
     result = load_result("alignment")
     rows = [
         [
-            r["category"], str(r["n"]), f"{r['aligned']:.3f} [{r['interval'][0]:.3f}, {r['interval'][1]:.3f}]",
-            f"{r['ceiling']:.3f}", f"**{r['relative']:.3f}**", f"{r['needed']:.2f}",
-            f"{r['gain']:+.3f} [{r['gain_interval'][0]:+.3f}, {r['gain_interval'][1]:+.3f}]",
+            r["category"], str(r["n"]), with_interval(r["aligned"], r["interval"], ".3f"), f"{r['ceiling']:.3f}",
+            f"**{r['relative']:.3f}**", f"{r['needed']:.2f}", with_interval(r["gain"], r["gain_interval"], "+.3f"),
         ]
         for r in result["rows"]
     ]  # fmt: skip
@@ -119,13 +119,26 @@ def texts() -> None:
         weights.write_atomic(SCALE, insert(SCALE.read_text(), "costs", costs.as_text(load_result("costs"))))
 
 
+def measure_again(everything: bool) -> None:
+    """What else was measured with weights that have changed since, or all of it."""
+    for name in (*(f"sr{size}" for size in superres.WINDOW), *TABLES):
+        if not everything and is_current(name, list(load_result(name)["weights"])):
+            continue
+        if name.startswith("sr"):
+            size = int(name[2:])
+            alone = not everything and is_current(name, superres.used_alone(size))
+            superres.main([str(size), *(["--stages"] if alone else [])])
+        else:
+            MADE_BY[name]([])
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Make again what was made from the weights.")
     parser.add_argument("--texts", action="store_true", help="only put what is measured into the texts")
     parser.add_argument("--all", action="store_true", help="also what was made from these very weights")
     parser.add_argument("-n", type=int, default=500, help="captions a category")
-    parser.add_argument("--cells", type=int, default=48, help="captions a cell of the threshold table")
+    parser.add_argument("--cells", type=int, default=24, help="captions a cell of the threshold table")
     options = parser.parse_args()
     if not options.texts:
         RESULTS.mkdir(parents=True, exist_ok=True)
@@ -135,6 +148,7 @@ def main() -> None:
             save_result("thresholds", thresholds.run(options.cells))
         if options.all or not is_current("alignment"):
             alignment(options.n)
+        measure_again(options.all)
         notebooks.run_all(notebooks.notebooks())
     texts()
     print(json.dumps({path.name: path.stat().st_size for path in sorted(RESULTS.glob("*.json"))}))

@@ -46,6 +46,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
 
 
+def with_interval(value: float, ends: Sequence[float], form: str = ".2f") -> str:
+    """ "0.89 [0.83, 0.94]" """
+    low, high = ends
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
 def insert(text: str, name: str, content: str) -> str:
     """The text with `content` between the markers `<!-- name: begin -->` and `<!-- name: end -->`.
 

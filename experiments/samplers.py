@@ -1,16 +1,17 @@
 """How a stage is best sampled: the base by alignment, super-resolution by its pictures, all on the validation split.
 
-python -m experiments.samplers 64 -n 100       # captions; 25 minutes on 2 cores
-python -m experiments.samplers 256 -n 448      # pictures, or windows for 1024; 25 minutes
+python -m experiments.samplers 64        # 100 captions; 25 minutes on 2 cores
+python -m experiments.samplers 256       # 448 pictures, or windows for 1024; 25 minutes
 """
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.results import save_result, table
+from experiments.results import save_result, table, with_interval
 from experiments.superres import consistent, drawer, from_renders
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.evaluate.alignment_report import cases, draw, interval, training_captions, verdicts
@@ -63,11 +64,8 @@ def base_text(result: dict[str, Any]) -> str:
     """The base's table as markdown."""
     rows = []
     for i, row in enumerate(result["rows"]):
-        (low, high), (least, most) = row["interval"], row["difference_interval"]
-        cells = [
-            *_name(row), f"{row['aligned']:.3f} [{low:.3f}, {high:.3f}]",
-            f"{row['difference']:+.3f} [{least:+.3f}, {most:+.3f}]" if i else "",
-        ]  # fmt: skip
+        against = with_interval(row["difference"], row["difference_interval"], "+.3f") if i else ""
+        cells = [*_name(row), with_interval(row["aligned"], row["interval"], ".3f"), against]
         rows.append([f"**{cell}**" if cell else "" for cell in cells] if i == 0 else cells)
     weight = result["rows"][0]["sampling"]["guidance_weight"]
     return table(["sampler", "first λ", "two things drawn right", "against the first, paired"], rows) + (
@@ -112,13 +110,14 @@ def as_text(result: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Compare samplers of a super-resolution stage.")
+    parser = argparse.ArgumentParser(description="Compare samplers of a stage.")
     parser.add_argument("resolution", type=int, choices=list(SAMPLERS))
-    parser.add_argument("-n", type=int, default=448, help="pictures")
-    options = parser.parse_args()
-    cascade, size, n = load_cascade(), options.resolution, options.n
+    parser.add_argument("-n", type=int, help="captions (by default 100), or pictures (448)")
+    options = parser.parse_args(arguments)
+    cascade, size = load_cascade(), options.resolution
+    n = options.n or (100 if size == 64 else 448)
     rows = base_rows(cascade, n) if size == 64 else [measured(cascade, size, other, n) for other in SAMPLERS[size]]
     result = {"resolution": size, "n": n, "rows": rows}
     result = save_result(f"samplers{size}", result, models=["t5-lite-base", "reader", STAGES[size]])

@@ -1,7 +1,7 @@
 """What super-resolution adds, judged: Fréchet distance, consistency, colour, sharpness, detail from the caption alone.
 
-python -m experiments.superres 256 -n 2000              # or 1024; needs the stages up to it
-python -m experiments.superres 256 -n 2000 --stages     # after a new base: only what that changes
+python -m experiments.superres 256              # or 1024; needs the stages up to it
+python -m experiments.superres 256 --stages     # after a new base: only what that changes
 """
 
 import argparse
@@ -38,6 +38,7 @@ from imagen_lite.stage import STAGES
 
 FEATURES: dict[str, Callable[[Tensor], Tensor]] = {"reader": reader_features, "random": random_features}
 WINDOW = {256: None, 1024: 256}  # what is compared of each picture
+PICTURES = {256: 2000, 1024: 2048}  # compared, by default
 TOLD = (8.0, 0.1)  # guidance weight and level at which captions are asked for details
 Draw = Callable[[Tensor, list[str], list[int]], Tensor]  # low-res pictures, captions, seeds -> pictures
 
@@ -242,13 +243,19 @@ def _alone(result: dict, detail: str) -> str:
     return f"{r['with']:.2f} ({r['without']:.2f}), {r['gain']:+.2f} {ends}; {at}"
 
 
-def by_itself(cascade: Cascade, size: int, n: int, details: bool) -> dict:
+def used_alone(size: int) -> list[str]:
+    """The models by which a stage is measured, whatever drew the small pictures."""
+    details = size == 256 and (weights.DATA / "weights" / "detail").is_dir()
+    return ["t5-lite-base", "reader", *(["detail"] if details else []), STAGES[size]]
+
+
+def by_itself(cascade: Cascade, size: int, n: int) -> dict:
     """What is measured of the stage alone, whatever drew the small pictures."""
     result: dict = {
         "from_renders": from_renders(drawer(cascade, size), size, n),
         "consistency": consistent(cascade, size, max(16, n // 20)),
     }
-    if details:
+    if "detail" in used_alone(size):
         result |= {d: by_caption_alone(cascade, d, max(16, n // 20), *TOLD) for d in ("pattern", "letter")}
     return result
 
@@ -257,20 +264,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Judge a super-resolution stage.")
     parser.add_argument("resolution", type=int, choices=list(WINDOW))
-    parser.add_argument("-n", type=int, default=2000, help="pictures for the Fréchet distance")
+    parser.add_argument("-n", type=int, help="pictures for the Fréchet distance")
     parser.add_argument("--stages", action="store_true", help="only what a new base changes: alignment by stages")
     options = parser.parse_args(arguments)
-    cascade, n, size = load_cascade(), options.n, options.resolution
-    details = size == 256 and (weights.DATA / "weights" / "detail").is_dir()
-    alone = ["t5-lite-base", "reader", *(["detail"] if details else []), STAGES[size]]
+    cascade, size = load_cascade(), options.resolution
+    n = options.n or PICTURES[size]
     if options.stages:
-        if not is_current(f"sr{size}", alone):
+        if not is_current(f"sr{size}", used_alone(size)):
             parser.error(f"{STAGES[size]} is not the one that was measured; measure all of it, without --stages")
         result = load_result(f"sr{size}")
     else:
-        result = by_itself(cascade, size, n, details)
+        result = by_itself(cascade, size, n)
     result["stages"] = after_each_stage(cascade, size, max(8, n // 10))
-    used = dict.fromkeys([*alone, *(STAGES[stage] for stage in cascade.stages if stage <= size)])
+    used = dict.fromkeys([*used_alone(size), *(STAGES[stage] for stage in cascade.stages if stage <= size)])
     save_result(f"sr{size}", result, models=list(used))
 
 

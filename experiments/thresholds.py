@@ -77,7 +77,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", type=int, default=48, help="captions a cell")
+    parser.add_argument("-n", type=int, default=24, help="captions a cell")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     print(as_text(save_result("thresholds", run(options.n), options.out)))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from imagen_lite import data, weights
 from imagen_lite.data import Pool, to_images
-from imagen_lite.recipes.stages import caption_rows, precision
+from imagen_lite.recipes.stages import caption_rows, precision, token_table
 from imagen_lite.scenes.clip_lite import LENGTH, SIDE, ClipLite, contrastive_loss, tokenizer
 from imagen_lite.stage import default_device, default_dtype, hardware_name
 from imagen_lite.train import TrainConfig, fit, keyed_uniform
@@ -34,12 +34,7 @@ class CaptionedPictures:
         captions, rows = caption_rows(pool)
         self.first, self.count = rows.to(device).unbind(2)
         self.mirrors = torch.tensor([bool(m) for m in pool.mirrored], device=device)
-        self.ids = torch.zeros(len(captions), LENGTH, dtype=torch.long)
-        self.lengths = torch.zeros(len(captions), dtype=torch.long)
-        for i in range(0, len(captions), 4096):
-            ids, mask = tokenizer()(captions[i : i + 4096])
-            self.ids[i : i + len(ids), : ids.shape[1]], self.lengths[i : i + len(ids)] = ids, mask.sum(1)
-        self.ids, self.lengths = self.ids.to(device), self.lengths.to(device)
+        self.ids, self.lengths = (part.to(device) for part in token_table(captions, tokenizer(), LENGTH))
 
     def batch(self, config: TrainConfig, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B, 3, 64, 64), ids and mask (B, L) of different pictures; flips, shifts and captions at random."""
@@ -54,8 +49,10 @@ class CaptionedPictures:
         images = F.pad(images, (SHIFT,) * 4, mode="replicate")[:, :, top : top + SIDE, left : left + SIDE]
         view = index, flip.long()
         row = self.first[view] + (u[:, 2] * self.count[view]).long()
-        longest = int(self.lengths[row].max())
-        return images, self.ids[row, :longest], torch.arange(longest, device=row.device) < self.lengths[row][:, None]
+        lengths = self.lengths[row]
+        longest = int(lengths.max())
+        mask = torch.arange(longest, device=row.device) < lengths[:, None]
+        return images, self.ids[row, :longest].long(), mask
 
 
 @torch.no_grad()

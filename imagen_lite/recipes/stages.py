@@ -14,7 +14,7 @@ from imagen_lite import data, weights
 from imagen_lite.data import Pool, to_images
 from imagen_lite.schedule import CosineSchedule, LinearSchedule
 from imagen_lite.stage import Stage, hardware_name
-from imagen_lite.text import EmbeddingCache, FrozenTextEncoder, TextEmbedding
+from imagen_lite.text import CaptionTokenizer, EmbeddingCache, FrozenTextEncoder, TextEmbedding
 from imagen_lite.train import Progress, TrainConfig, keyed_uniform
 from imagen_lite.unet import EfficientUNet, UNetConfig
 
@@ -87,19 +87,24 @@ def caption_rows(pool: Pool) -> tuple[list[str], Tensor]:
     return captions, torch.tensor(rows)
 
 
+def token_table(captions: list[str], tokenizer: CaptionTokenizer, length: int) -> tuple[Tensor, Tensor]:
+    """Captions as token ids (N, length), 0 at padding, and how many tokens each has (N,), both int32."""
+    ids = torch.zeros(len(captions), length, dtype=torch.int32)
+    lengths = torch.zeros(len(captions), dtype=torch.int32)
+    for start in range(0, len(captions), 4096):
+        some, mask = tokenizer(captions[start : start + 4096])
+        keep = min(length, some.shape[1])
+        ids[start : start + len(some), :keep] = some[:, :keep].to(torch.int32)
+        lengths[start : start + len(some)] = mask[:, :keep].sum(1).to(torch.int32)
+    return ids, lengths
+
+
 class EncodedText:
     """Captions as token ids on the training device, encoded anew for each step: for an encoder as small as ours."""
 
     def __init__(self, captions: list[str], encoder: FrozenTextEncoder, length: int, device: torch.device):
         self.encoder, self.length, self.device = encoder, length, device
-        self.ids = torch.zeros(len(captions), length, dtype=torch.int32)
-        lengths = torch.zeros(len(captions), dtype=torch.int32)
-        for start in range(0, len(captions), 4096):
-            ids, mask = encoder.tokenizer(captions[start : start + 4096])
-            keep = min(length, ids.shape[1])
-            self.ids[start : start + len(ids), :keep] = ids[:, :keep].to(torch.int32)
-            lengths[start : start + len(ids)] = mask[:, :keep].sum(1).to(torch.int32)
-        self.ids, self.lengths = self.ids.to(device), lengths.to(device)
+        self.ids, self.lengths = (part.to(device) for part in token_table(captions, encoder.tokenizer, length))
 
     @torch.no_grad()
     def __call__(self, row: Tensor) -> TextEmbedding:
