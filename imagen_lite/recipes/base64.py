@@ -130,7 +130,7 @@ def run(
         source, text_encoder: your own pictures and encoder, as in `material.own`; give a folder `out` of your own, too.
     """
     where = processes.join(default_device(device))
-    recipe = recipe or (CPU if where.type != "cuda" else GPU if source is None else OWN)
+    recipe = recipe or _chosen(where, source)
     dtype = dtype or default_dtype(where)
     folder = run_folder or data.cache_folder() / "runs" / "base64"
     samples = processes.share(recipe.train.batch, where)
@@ -141,8 +141,8 @@ def run(
     model = EfficientUNet(recipe.unet).to(where)
     begun = start(model, folder, out, fresh, given.name, given.text_encoder)
     first = begun["pictures_seen"]
-    if first and out == FOLDER:  # whose learning rate was lowered to 0: a high one would undo what that gave
-        recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, lr=recipe.train.lr * GOING_ON))
+    if first and out == FOLDER:
+        recipe = _gentler(recipe)
     seed = recipe.train.seed + first  # a run that goes on from shipped weights must not repeat their batches
     called = torch.compile(model, dynamic=False) if where.type == "cuda" else model
     loss = Base64Loss(called, batches, seed, dtype, seen=first)
@@ -169,6 +169,16 @@ def run(
     return out
 
 
+def _chosen(device: torch.device, source: str | None) -> Recipe:
+    """The recipe for a device and, on a GPU, for whose pictures."""
+    return CPU if device.type != "cuda" else GPU if source is None else OWN
+
+
+def _gentler(recipe: Recipe) -> Recipe:
+    """From the shipped weights, whose learning rate was lowered to 0: a high one would undo what that gave."""
+    return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, lr=recipe.train.lr * GOING_ON))
+
+
 def _material(
     recipe: Recipe, device: torch.device, pictures: int | None, source: str | None, text_encoder: str | None
 ) -> tuple[Material, Recipe]:
@@ -190,7 +200,7 @@ def doctor(
         ValueError: the first thing that is wrong, and where to look.
     """
     where = default_device(device)
-    recipe = recipe or (GPU if where.type == "cuda" else CPU)
+    recipe = recipe or _chosen(where, source)
     recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, batch=16))
     given, recipe = _material(recipe, where, pictures, source, text_encoder)
     batches = Captioned(given.train, given.encoder, recipe, where)
