@@ -1,0 +1,1 @@
+"""The paper's claims, each tried small (`python -m experiments.claims`): what was tried, and what came of it."""

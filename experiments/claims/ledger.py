@@ -1,0 +1,160 @@
+"""The ledger: each claim of the paper, how it was tried here, what came of it, and whether that reproduces the claim.
+
+A verdict is a rule, stated before the numbers: the claim is taken apart into things that can be false, each of which
+holds where its interval, or every seed, says so. All hold: *reproduced*; some: *partly*; none: *not at this scale*.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.claims import guidance, results, text
+from experiments.results import BASE, table
+
+Ends = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a claim says, what was found, in words and numbers, and whether it holds."""
+
+    told: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, where it stands there, how it is tried, and what is read from the result."""
+
+    name: str
+    says: str
+    where: str
+    how: str
+    find: Callable[[], dict[str, Any]]
+    read: Callable[[dict[str, Any]], list[Finding]]
+    models: Sequence[str] = BASE
+
+    def verdict(self, result: dict[str, Any]) -> str:
+        """ "reproduced", "partly" or "not at this scale"; *indicative* where there is one seed."""
+        held = [finding.holds for finding in self.read(result)]
+        word = "reproduced" if all(held) else "partly" if any(held) else "not at this scale"
+        return word if len(result["seeds"]) > 1 else f"{word} (indicative: one seed)"
+
+
+def difference(told: str, found: tuple[float, Ends], form: str = "+.2f") -> Finding:
+    """A difference that should be above 0."""
+    value, (low, high) = found
+    return Finding(f"{told} {value:{form}} [{low:{form}}, {high:{form}}]", low > 0)
+
+
+def every_seed(told: str, pairs: Sequence[tuple[float, float]], form: str = ".3f") -> Finding:
+    """That the first number is less than the second, in each seed."""
+    numbers = ", ".join(f"{a:{form}} < {b:{form}}" if a < b else f"{a:{form}} ≥ {b:{form}}" for a, b in pairs)
+    return Finding(f"{told}: {numbers}", all(a < b for a, b in pairs))
+
+
+def read_trade_off(result: dict[str, Any]) -> list[Finding]:
+    """Alignment gains from w = 1 to the best w; distance is least below the largest w, and grows from there."""
+    rows, weights = result["rows"], guidance.WEIGHTS
+    right = {w: guidance.pooled(rows, weight=w) for w in weights}
+    best = max(weights, key=lambda w: right[w].mean())
+    found = [difference(f"right at w = {best:g} against w = 1", guidance.difference(right[best], right[1.0]))]
+    for key, name in (("frechet", "Fréchet"), ("kernel", "kernel")):
+        seeds = [[r[key] for r in rows if r["seed"] == seed] for seed in result["seeds"]]
+        found.append(every_seed(f"least {name} distance against that at w = {weights[-1]:g}",
+                                [(min(s), s[-1]) for s in seeds]))  # fmt: skip
+    return found
+
+
+def read_thresholds(result: dict[str, Any]) -> list[Finding]:
+    """At the largest w dynamic thresholding is nearest to renders, and right more often than static."""
+    rows, w = result["rows"], guidance.HIGH[-1]
+    far = {name: guidance.mean_of(rows, "kernel", weight=w, threshold=name) for name in guidance.THRESHOLDS}
+    right = {name: guidance.pooled(rows, weight=w, threshold=name) for name in guidance.THRESHOLDS}
+    return [
+        every_seed(f"distance at w = {w:g}, dynamic against {name}",
+                   list(zip(far["dynamic"], far[name], strict=True)))  # fmt: skip
+        for name in ("none", "static")
+    ] + [difference(f"right at w = {w:g}, dynamic against static",
+                    guidance.difference(right["dynamic"], right["static"]))]  # fmt: skip
+
+
+def read_pretraining(result: dict[str, Any]) -> list[Finding]:
+    """Reading before helps, most on words that no caption had; captions beside pictures teach less of those."""
+    found = []
+    for other, name in (
+        ("untrained", "random weights"),
+        ("joint", "learning with the pictures"),
+        ("clip-lite", "CLIP-lite"),
+    ):
+        rare = text.gain(*(text.share(result, v, "text-only word") for v in ("t5-lite-base", other)))
+        found.append(difference(f"text-only words right, t5-lite against {name}", rare))
+    more = [
+        text.share(result, "t5-lite-base", c) - text.share(result, "untrained", c)
+        for c in ("text-only word", "one thing")
+    ]
+    found.append(difference("that gain, against random weights, less the gain on words of captions", text.gain(*more)))
+    return found
+
+
+def read_sizes(result: dict[str, Any]) -> list[Finding]:
+    """A larger encoder gains; it gains more than a larger U-Net."""
+    small, large = text.ENCODERS[0], text.ENCODERS[-1]
+    encoder = text.overall(result, large) - text.overall(result, small)
+    names = list(text.UNETS)
+    unet = text.overall(result, names[-1]) - text.overall(result, names[0])
+    return [
+        difference(f"right over all categories, {large} against {small}", text.gain(encoder, 0 * encoder)),
+        difference(
+            f"that gain less the U-Net's ({names[-1]} against {names[0]}: {unet.mean():+.2f})", text.gain(encoder, unet)
+        ),
+    ]
+
+
+def read_ways(result: dict[str, Any]) -> list[Finding]:
+    """Attending to the sequence is better than a pooled vector alone."""
+    kinds = [
+        difference(
+            f"right, {category}: sequence and pooled against pooled alone",
+            text.gain(text.share(result, "both", category), text.share(result, "pooled", category)),
+        )  # fmt: skip
+        for category in ("one thing", "text-only word")
+    ]
+    losses = [(a["loss"], b["loss"]) for a, b in zip(text.of(result, "both"), text.of(result, "pooled"), strict=True)]
+    return [*kinds, every_seed("validation loss", losses, ".4f")]
+
+
+def read_skips(result: dict[str, Any]) -> list[Finding]:
+    """Scaled skips learn faster: a lower loss after the same steps."""
+    losses = [(a["loss"], b["loss"]) for a, b in zip(text.of(result, "1/√2"), text.of(result, "1"), strict=True)]
+    return [every_seed("validation loss after the same steps, skips scaled by 1/√2 against not", losses, ".4f")]
+
+
+LAB = "small models of 32 px, one thing a picture"
+CLAIMS = (
+    Claim("trade-off", "Guidance trades fidelity for alignment", "§2.2, §4.4, Fig. 4",
+          "the shipped base at seven weights", guidance.trade_off, read_trade_off, guidance.MODELS),
+    Claim("thresholds", "Dynamic thresholding makes large guidance weights usable", "§2.3, Fig. 4c, A.8",
+          "the shipped base, three ways at four weights", guidance.thresholds, read_thresholds, guidance.MODELS),
+    Claim("pre-training", "Frozen encoders that have read text alone serve text-to-image well", "§2.1, App. D.1",
+          LAB, lambda: text.tried(text.variants(text.READ)), read_pretraining),
+    Claim("sizes", "A larger encoder helps more than a larger U-Net", "§4.4, Fig. 4a, b",
+          LAB, lambda: text.tried(text.variants(text.ENCODERS, text.UNETS)), read_sizes),
+    Claim("sequence", "Attending to the text's sequence beats a pooled vector", "§4.4, Fig. A.13a",
+          LAB, lambda: text.tried(text.variants((), text.WAYS)), read_ways),
+    Claim("skips", "Skips scaled by 1/√2 learn faster", "§2.5, App. B.1",
+          LAB, lambda: text.tried(text.variants((), text.SKIPS)), read_skips),
+)  # fmt: skip
+
+
+def as_text() -> str:
+    """The ledger as a markdown table, of what has a result."""
+    rows = []
+    for claim in CLAIMS:
+        if not (results.FOLDER / f"{claim.name}.json").exists():
+            continue
+        result = results.load(claim.name)
+        told = "; ".join(f"{f.told} ({'yes' if f.holds else 'no'})" for f in claim.read(result))
+        how = f"{claim.how}; n = {result['n']}, {len(result['seeds'])} seeds"
+        rows.append([f"**{claim.says}** ({claim.where})", how, told, claim.verdict(result)])
+    return table(["the paper's claim", "tried by", "found", "verdict"], rows)

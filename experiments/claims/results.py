@@ -1,0 +1,54 @@
+"""Where the results of claims lie, and how one that takes long is found part by part."""
+
+import hashlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.results import BASE, RESULTS, ROOT, save_result, weights_in_use
+from imagen_lite import data, weights
+from imagen_lite.scenes.world import WORLD_VERSION
+
+FOLDER = RESULTS / "claims"
+
+
+def commit() -> str:
+    """The commit that the working tree is at, with + where files differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+
+
+def folder_of(name: str, models: Sequence[str] = BASE) -> Path:
+    """Where the parts of a result lie in the cache, until it is whole; another place for other weights."""
+    used = hashlib.sha256(json.dumps(weights_in_use(models)).encode()).hexdigest()[:8]
+    return data.cache_folder() / "runs" / "claims" / f"{name}-{used}"
+
+
+def in_parts(folder: Path, part: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A part of a result: read from the folder, or found now and kept there. Its seconds come with it."""
+    path = folder / f"{part}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    begun = time.monotonic()
+    found = find()
+    found["seconds"] = round(time.monotonic() - begun, 1)
+    weights.write_atomic(path, json.dumps(found))
+    return found
+
+
+def save(claim: str, result: dict[str, Any], models: Sequence[str] = BASE) -> dict[str, Any]:
+    """Writes a claim's result, with the commit, the world, the hardware, the weights and the seconds it took."""
+    seconds = round(sum(row["seconds"] for row in result["rows"]))
+    about = {"claim": claim, "commit": commit(), "world": WORLD_VERSION, "seconds": seconds}
+    return save_result(claim, about | result, FOLDER / f"{claim}.json", models)
+
+
+def load(claim: str) -> dict[str, Any]:
+    """A claim's result. Raises FileNotFoundError where it was never found."""
+    return json.loads((FOLDER / f"{claim}.json").read_text())
