@@ -101,7 +101,7 @@ def test_variants_differ_in_one_thing_and_share_the_trial_in_the_middle():
     assert len(set(folders)) == 15
 
 
-# What is kept and read -------------------------------------------------------------------------------------------------
+# What is kept and read ---------------------------------------------------------------------------------------------
 
 
 def test_parts_are_found_once(tmp_path):

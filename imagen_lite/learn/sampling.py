@@ -89,7 +89,7 @@ EXERCISES: dict[str, Exercise] = {
             ),
             (
                 lambda f: same(f(X_T, X0, T, S, noisy()), ddpm_step(X_T, X0, T, S, noisy())),
-                "the noise is right, the mean is not: ratio alpha_s / alpha_t x_t + (1 - ratio) alpha_s x0, ratio = SNR_t / SNR_s",
+                "the noise is right, the mean is not: ρ alpha_s / alpha_t x_t + (1 - ρ) alpha_s x0, ρ = SNR_t / SNR_s",
             ),
         ),
         ddpm_step,
