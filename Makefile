@@ -4,6 +4,7 @@
 # make explorer            the lecture page: guidance and thresholding on stage
 # make notebooks           runs the notebooks and keeps their outputs
 # make refresh             after new weights: makes again all that was made from them
+# make claims              the paper's claims, tried small: what has no result yet is tried (hours), all is printed
 # Each makes .venv and installs what it needs, once; again only when pyproject.toml or constraints.txt change.
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
@@ -15,11 +16,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types browser lab explorer notebooks refresh
+.PHONY: help demo test lint types browser lab explorer notebooks refresh claims
 export PROMPT OUT
 
 help:
-	@sed -n '1,7s/^# //p' Makefile
+	@sed -n '1,8s/^# //p' Makefile
 
 demo: $(VENV)/.core
 	@$(BIN)/imagen-lite sample "$$PROMPT" -o "$$OUT"
@@ -53,6 +54,9 @@ notebooks: $(VENV)/.core
 
 refresh: $(VENV)/.core
 	@$(BIN)/python -m experiments.refresh
+
+claims: $(VENV)/.core
+	@$(BIN)/python -m experiments.claims run
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "imagen_lite needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }

@@ -16,20 +16,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from experiments.looks import color_shift, random_features, spectrum
 from experiments.results import is_current, load_result, save_result, table
 from imagen_lite import data, weights
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.data import to_images, to_uint8
 from imagen_lite.evaluate import alignment
 from imagen_lite.evaluate.alignment_report import CATEGORIES, cases, interval
-from imagen_lite.evaluate.fidelity import (
-    color_shift,
-    consistency,
-    frechet_distance,
-    random_features,
-    reader_features,
-    spectrum,
-)
+from imagen_lite.evaluate.fidelity import consistency, frechet_distance, reader_features
 from imagen_lite.scenes.detail import read_details
 from imagen_lite.scenes.reader import box_of
 from imagen_lite.scenes.renderer import render

@@ -192,19 +192,6 @@ def reader(
     _write_json(json, result)
 
 
-@evaluate_app.command()
-def world(
-    scenes: Annotated[int, typer.Option(min=100, help="How many random scenes.")] = 1000,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
-):
-    """How large things are, how much they cover, how far the light reaches, over random scenes."""
-    from imagen_lite.scenes.figures import format_figures, world_figures
-
-    result = world_figures(scenes)
-    typer.echo(format_figures(result))
-    _write_json(json, result)
-
-
 def _write_json(path: Path | None, result: dict) -> None:
     if path:
         from imagen_lite.weights import write_atomic

@@ -24,7 +24,7 @@ def pool(monkeypatch):
     pictures = np.full((8, 32, 32, 3), 120, np.uint8)
     captions = [["a red cone"] * data.CAPTIONS if i % 2 else ["a small blue house on the grass"] * 4 for i in range(8)]
     small = Pool([pictures], captions, [[] for _ in range(8)], list(range(8)))
-    monkeypatch.setattr(lab, "one_thing", lambda *_: small)
+    monkeypatch.setattr(lab, "one_thing", lambda *_, **__: small)
     return small
 
 

@@ -6,14 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagen_lite.evaluate.fidelity import (
-    color_shift,
-    consistency,
-    frechet_distance,
-    random_features,
-    reader_features,
-    spectrum,
-)
+from experiments.looks import color_shift, random_features, spectrum
+from imagen_lite.evaluate.fidelity import consistency, frechet_distance, reader_features
 from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import sample_scene
 

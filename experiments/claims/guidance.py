@@ -42,38 +42,60 @@ def cell(
         ).images.cpu()
         for i in range(0, len(captions), batch)
     ])  # fmt: skip
-    features, like = reader_features(drawn), reader_features(real)
-    enough = len(drawn) > features.shape[1]  # for a Fréchet distance
     return {
         "weight": weight, "threshold": threshold, "right": [int(v.aligned) for v in alignment(drawn, captions)],
-        "frechet": round(frechet_distance(features, like), 5) if enough else None,
         "kernel": round(kernel_distance(drawn, real), 4),
-        "at_the_end": round(float(saturated_share(drawn).mean()), 4),
+        "at_the_end": round(float(saturated_share(drawn).mean()), 4), "features": numbers(reader_features(drawn)),
     }  # fmt: skip
 
 
+def numbers(features: Tensor) -> list[list[float]]:
+    """A table to be kept in a file."""
+    return [[round(value, 4) for value in row] for row in features.tolist()]
+
+
 def cells(name: str, ways: list[tuple[float, str]], n: int) -> dict[str, Any]:
-    """All `ways` at all seeds, each seed with captions and noise of its own."""
-    cascade, rows = load_cascade(), []
+    """All `ways` at all seeds, each seed with captions and noise of its own; the Fréchet distance over all seeds."""
+    cascade, folder, rows, like = load_cascade(), folder_of(name, MODELS), [], []
     for seed in SEEDS:
         some = asked(n, seed)
         real = torch.cat([render([c.scene for c in some[i : i + 60]], 64).cpu() for i in range(0, n, 60)])
+        like += numbers(reader_features(real))
         for way in tqdm(ways, desc=f"{name}, seed {seed}"):
-            part = in_parts(
-                folder_of(name, MODELS),
-                f"{n}-{seed}-{way[0]:g}-{way[1]}",
-                partial(cell, cascade, some, real, *way, seed),
-            )
-            rows.append({"seed": seed, **part})
-    return {"n": n, "seeds": list(SEEDS), "rows": rows}
+            find = partial(cell, cascade, some, real, *way, seed)
+            rows.append({"seed": seed, **in_parts(folder, f"{n}-{seed}-{way[0]:g}-{way[1]}", find)})
+    features = {way: [f for r in rows if (r["weight"], r["threshold"]) == way for f in r["features"]] for way in ways}
+    pooled = distances({way: np.array(table) for way, table in features.items()}, np.array(like))
+    rows = [{key: value for key, value in row.items() if key != "features"} for row in rows]
+    return {"n": n, "seeds": list(SEEDS), "rows": rows, "pooled": pooled}
 
 
-def trade_off(n: int = 240) -> dict[str, Any]:
+def distances(features: dict[tuple[float, str], np.ndarray], real: np.ndarray) -> list[dict[str, Any]]:
+    """The Fréchet distance of each way, and how much further off it is than the nearest, with the paired interval."""
+
+    def distance(a: np.ndarray, b: np.ndarray) -> float:
+        return frechet_distance(torch.from_numpy(a), torch.from_numpy(b))
+
+    def more(a: np.ndarray, least: np.ndarray, b: np.ndarray) -> float:
+        return distance(a, b) - distance(least, b)
+
+    found = {way: distance(table, real) for way, table in features.items()}
+    least = features[min(found, key=lambda way: found[way])]
+    return [
+        {
+            "weight": way[0], "threshold": way[1], "frechet": round(found[way], 5),
+            "more": interval(table, least, real, statistic=more, resamples=200),
+        }
+        for way, table in features.items()
+    ]  # fmt: skip
+
+
+def trade_off(n: int = 201) -> dict[str, Any]:
     """Alignment and distance to renders over the guidance weight, thresholded dynamically, as always."""
     return cells("trade-off", [(weight, "dynamic") for weight in WEIGHTS], n)
 
 
-def thresholds(n: int = 100) -> dict[str, Any]:
+def thresholds(n: int = 132) -> dict[str, Any]:
     """The same at few weights, without thresholding, with static and with dynamic thresholding."""
     return cells("thresholds", [(weight, name) for weight in HIGH for name in THRESHOLDS], n)
 

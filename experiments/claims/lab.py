@@ -8,7 +8,7 @@ import dataclasses
 import json
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -57,6 +57,8 @@ class Trial:
     unet: UNetConfig = UNET
     seed: int = 0
     steps: int = TRAIN.steps
+    side: int = SIDE
+    minutes: float | None = None  # it stops after so long, if `steps` are not over before
 
     @property
     def folder(self) -> Path:
@@ -64,17 +66,28 @@ class Trial:
         return data.cache_folder() / "runs" / "claims" / f"{self.name}-{self.seed}"
 
     def recipe(self, dim: int) -> base64.Recipe:
-        """As base64's, at half its size from first to last, for text embeddings of width `dim`."""
+        """As base64's, at one size from first to last, for text embeddings of width `dim`."""
         train = dataclasses.replace(TRAIN, seed=self.seed, steps=self.steps, decay_from=self.steps // 2)
         unet = dataclasses.replace(self.unet, text_dim=dim)
-        return base64.Recipe(unet, train, small_pictures=10**9, text_length=LENGTH)
+        return OneSize(unet, train, text_length=LENGTH, pixels=self.side)
 
 
-def one_thing(count: int = PICTURES, split: str = "train") -> Pool:
-    """The pictures among the first `count` of a split that show one thing, at 32 px."""
+@dataclass(frozen=True)
+class OneSize(base64.Recipe):
+    """A recipe that sees all its pictures at `pixels` a side."""
+
+    pixels: int = SIDE
+
+    def side(self, seen: int) -> int:
+        """Always the same."""
+        return self.pixels
+
+
+def one_thing(count: int = PICTURES, split: str = "train", side: int = SIDE) -> Pool:
+    """The pictures among the first `count` of a split that show one thing, at `side` pixels, at most 64."""
     pool = data.pool(count, split=split)
     rows = [i for i, seed in enumerate(pool.seeds) if len(sample_scene(seed).things) == 1]
-    small = F.avg_pool2d(to_images(pool.tensor()[rows]), 2)
+    small = F.avg_pool2d(to_images(pool.tensor()[rows]), 64 // side)
     captions, mirrored = ([every[i] for i in rows] for every in (pool.captions, pool.mirrored))
     return Pool([to_uint8(small).numpy()], captions, mirrored, [pool.seeds[i] for i in rows])
 
@@ -91,7 +104,7 @@ class LearnedText(EncodedText):
 
 def train(trial: Trial) -> tuple[Cascade, Progress]:
     """Train a trial, or go on, and give what draws with its averaged weights."""
-    encoder, pool = load_encoder(trial.encoder, trial.seed), one_thing()
+    encoder, pool = load_encoder(trial.encoder, trial.seed), one_thing(side=trial.side)
     recipe = trial.recipe(encoder.dim)
     reads = cast(FrozenTextEncoder, encoder)  # as it is called here
     batches = Captioned(pool, reads, recipe, CPU)
@@ -103,10 +116,18 @@ def train(trial: Trial) -> tuple[Cascade, Progress]:
         batches.text = LearnedText(captions, reads, LENGTH, CPU)
         model = nn.ModuleDict({"unet": unet, "text": encoder.model})
     loss = base64.Base64Loss(unet, batches, trial.seed, default_dtype(CPU))
-    ema, progress = fit(model, loss, recipe.train, trial.folder)
+    left = None if trial.minutes is None else minutes_left(trial.folder, trial.minutes)
+    ema, progress = fit(model, loss, recipe.train, trial.folder, max_minutes=left)
     ema.copy_to(model)
-    stage = Stage(unet.eval().requires_grad_(False), recipe.schedule, SIDE, sampling=SAMPLING)
-    return Cascade(encoder, {SIDE: stage}, default_dtype(CPU)), progress
+    stage = Stage(unet.eval().requires_grad_(False), recipe.schedule, trial.side, sampling=SAMPLING)
+    return Cascade(encoder, {trial.side: stage}, default_dtype(CPU)), progress
+
+
+def minutes_left(folder: Path, minutes: float) -> float:
+    """How much of `minutes` a run has yet to train, by its log."""
+    log = folder / "log.jsonl"
+    done = json.loads(log.read_text().splitlines()[-1])["seconds"] / 60 if log.exists() else 0.0
+    return max(0.0, minutes - done)
 
 
 # What is asked of it: pairs of a caption and what it means in plain words ---------------------------------------------
@@ -149,16 +170,17 @@ HARD = {
 
 def drawn(cascade: Cascade, captions: list[str], weight: float, seed: int, batch: int = 128) -> Tensor:
     """What is drawn of the captions, enlarged to what the judges look at, (n, 3, 64, 64)."""
+    size = max(cascade.stages)
     parts = [
-        cascade.sample(captions[i : i + batch], guidance_weight=weight, seed=seed + i, resolution=SIDE).images
+        cascade.sample(captions[i : i + batch], guidance_weight=weight, seed=seed + i, resolution=size).images
         for i in range(0, len(captions), batch)
     ]
     return enlarged(torch.cat(parts))
 
 
 def enlarged(images: Tensor) -> Tensor:
-    """(B, 3, 32, 32) -> (B, 3, 64, 64)."""
-    return F.interpolate(images.float(), scale_factor=2, mode="bicubic").clamp(-1, 1)
+    """(B, 3, side, side) -> (B, 3, 64, 64)."""
+    return F.interpolate(images.float(), (64, 64), mode="bicubic").clamp(-1, 1)
 
 
 def judge(cascade: Cascade, n: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -166,7 +188,7 @@ def judge(cascade: Cascade, n: int, seed: int = 0) -> list[dict[str, Any]]:
     rows = []
     for category in ("one thing", "text-only word", *HARD):
         asked = asks(category, n)
-        real = enlarged(F.avg_pool2d(render([ask.scene for ask in asked], 64), 2))
+        real = enlarged(F.avg_pool2d(render([ask.scene for ask in asked], 64), 64 // max(cascade.stages)))
         for weight in WEIGHTS:
             images = drawn(cascade, [ask.caption for ask in asked], weight, seed)
             verdicts = alignment(images, [ask.means for ask in asked])
@@ -184,8 +206,9 @@ def held_loss(cascade: Cascade, recipe: base64.Recipe) -> float:
     """The loss on pictures of the validation split, with their captions and fixed noise: comparable between trials."""
     recipe = dataclasses.replace(recipe, text_dropout=0.0)
     reads = cast(FrozenTextEncoder, cascade.text_encoder)
-    held = Captioned(one_thing(data.SHARD, "val"), reads, recipe, CPU)
-    loss = base64.Base64Loss(cascade.stages[SIDE].unet, held, 12345, default_dtype(CPU))
+    ((side, stage),) = cascade.stages.items()
+    held = Captioned(one_thing(data.SHARD, "val", side), reads, recipe, CPU)
+    loss = base64.Base64Loss(stage.unet, held, 12345, default_dtype(CPU))
     return float(torch.stack([loss(step) for step in range(HELD // recipe.train.batch)]).mean())
 
 
@@ -195,7 +218,7 @@ def run(trial: Trial, n: int = 100) -> dict[str, Any]:
     if path.exists():
         return json.loads(path.read_text())
     cascade, progress = train(trial)
-    unet = cast(EfficientUNet, cascade.stages[SIDE].unet)
+    unet = cast(EfficientUNet, cascade.stages[trial.side].unet)
     found = {
         "trial": trial.name, "seed": trial.seed, "encoder": trial.encoder, "pictures": progress.pictures,
         "parameters": sum(p.numel() for p in unet.parameters()), "seconds": round(progress.seconds),
@@ -210,12 +233,22 @@ def run_all(trials: Sequence[Trial], n: int = 100) -> list[dict[str, Any]]:
 
     On two threads one such small network is not twice as fast as on one.
     """
-    left = [trial for trial in trials if not (trial.folder / "found.json").exists()]
+    left = dict.fromkeys(trial for trial in trials if not (trial.folder / "found.json").exists())
+    a_core_each([partial(run, trial, n) for trial in left])
+    return [run(trial, n) for trial in trials]
+
+
+def a_core_each(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What the jobs give, each in a process of one thread, as many at once as there are cores."""
     for count, split in ((PICTURES, "train"), (data.SHARD, "val")):  # rendered once, by all cores
         data.pool(count, split=split)
-    with get_context("spawn").Pool(max(1, min(len(left), os.cpu_count() or 1)), torch.set_num_threads, (1,)) as workers:
-        workers.map(partial(run, n=n), left, chunksize=1)
-    return [run(trial, n) for trial in trials]
+    with get_context("spawn").Pool(max(1, min(len(jobs), os.cpu_count() or 1)), torch.set_num_threads, (1,)) as workers:
+        return workers.map(called, jobs, chunksize=1)
+
+
+def called(job: Callable[[], Any]) -> Any:
+    """The job's result."""
+    return job()
 
 
 def hits(found: Sequence[dict[str, Any]], category: str, weight: float, what: str = "right") -> np.ndarray:

@@ -44,7 +44,7 @@ def in_parts(folder: Path, part: str, find: Callable[[], dict[str, Any]]) -> dic
 
 def save(claim: str, result: dict[str, Any], models: Sequence[str] = BASE) -> dict[str, Any]:
     """Writes a claim's result, with the commit, the world, the hardware, the weights and the seconds it took."""
-    seconds = round(sum(row["seconds"] for row in result["rows"]))
+    seconds = round(sum(row.get("seconds", 0) for row in result["rows"]))
     about = {"claim": claim, "commit": commit(), "world": WORLD_VERSION, "seconds": seconds}
     return save_result(claim, about | result, FOLDER / f"{claim}.json", models)
 

@@ -1,4 +1,7 @@
-"""The world's own figures: how large things are, how much of the picture they cover, how far the light reaches."""
+"""The world's own figures: how large things are, how much they cover, how far the light reaches.
+
+python -m imagen_lite.scenes.figures
+"""
 
 import numpy as np
 import torch
@@ -62,3 +65,7 @@ def format_figures(figures: dict) -> str:
         f"1-99 % range of pixel values, of 2: {spans}\n"
         f"camera: elevation {low}° to {high}° (5-95 %), the horizon shows in {figures['horizon']:.0%}"
     )
+
+
+if __name__ == "__main__":
+    print(format_figures(world_figures()))

@@ -18,21 +18,7 @@ from imagen_lite.widgets.sweep import EDGES, Frame
 
 INK, GREY, FAINT, OUT, LINE = "#1a1a1a", "#767676", "#dddddd", "#d55e00", "#0072b2"  # Okabe & Ito's, colour-blind safe
 SIDE = 320  # of a picture on a screen
-STYLE = f"""<style>
-.il-frame {{ display: flex; gap: 16px; line-height: 1.5; font-size: 15px; font-family: system-ui, sans-serif; }}
-.il-frame img {{ max-width: none; margin: 0; display: block; }}
-.il-screen {{ position: relative; flex: none; width: {SIDE}px; height: {SIDE}px; }}
-.il-screen img {{ width: {SIDE}px; height: {SIDE}px; image-rendering: pixelated; }}
-.il-screen .il-smooth {{ image-rendering: auto; }}
-.il-screen .il-over {{ position: absolute; left: 0; top: 0; }}
-.il-screen .il-shade {{ image-rendering: auto; }}
-.il-picked {{ position: relative; }}
-.il-picked > .il-over {{ position: absolute; left: 0; top: 0; }}
-.il-pick {{ position: relative; width: {SIDE}px; height: {SIDE}px; cursor: crosshair; }}
-.il-pick i {{ position: absolute; width: 7px; height: 7px; margin: -6px; border: 2px solid {OUT};
-  outline: 1px solid #fff; }}
-.il-message {{ color: #b00020; }}
-</style>"""
+STYLE = f"<style>{Path(__file__).with_name('style.css').read_text()}</style>"
 CUT = 0.12  # height of a histogram's bar that fills the plot; taller ones are cut
 
 
