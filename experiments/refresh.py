@@ -11,6 +11,7 @@ import json
 import textwrap
 
 from experiments import blind_spots, costs, drawbench, notebooks, samplers, superres, sweeps, thresholds
+from experiments.claims import ledger
 from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table, with_interval
 from imagen_lite import sampler, viz, weights
 from imagen_lite.stage import STAGES
@@ -19,6 +20,7 @@ DRAWN = weights.DATA / "readme" / "drawn.jpg"
 TABLES = {"samplers64": samplers.base_text, "blind_spots": blind_spots.as_text, "drawbench": drawbench.as_text}
 MADE_BY = {"samplers64": lambda _: samplers.main(["64"]), "blind_spots": blind_spots.main, "drawbench": drawbench.main}
 SCALE = ROOT / "docs" / "scale.md"
+CLAIMS = ROOT / "docs" / "claims.md"
 LARGEST = 256  # pixels a side of the pictures in it, as far as there is a stage
 CARD = weights.DATA / "weights" / "README.md"
 PROMPTS = (
@@ -103,7 +105,7 @@ def state() -> str:
 
 
 def texts() -> None:
-    """Put the loop, the state and the measured tables into README.md and the model card."""
+    """Put the loop, the state and the measured tables into README.md, the model card and docs."""
     readme = ROOT / "README.md"
     text = insert(insert(readme.read_text(), "loop", loop()), "state", state())
     text = insert(text, "notebooks", notebooks.times())
@@ -115,6 +117,7 @@ def texts() -> None:
         if (RESULTS / f"{name}.json").exists():
             card = insert(card, name, as_text(load_result(name)))
     weights.write_atomic(CARD, insert(card, "thresholds", thresholds.as_text(load_result("thresholds"))))
+    weights.write_atomic(CLAIMS, insert(CLAIMS.read_text(), "claims", ledger.as_text()))
     if (RESULTS / "costs.json").exists():
         weights.write_atomic(SCALE, insert(SCALE.read_text(), "costs", costs.as_text(load_result("costs"))))
 

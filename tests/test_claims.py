@@ -129,11 +129,12 @@ def test_kernel_distance_is_nothing_between_likes_and_all_between_far_sets():
 def trade_off(frechet, right):
     """A result of the trade-off with the same numbers for three seeds."""
     rows = [
-        {"seed": seed, "weight": w, "threshold": "dynamic", "right": r, "frechet": f, "kernel": f}
+        {"seed": seed, "weight": w, "threshold": "dynamic", "right": r, "kernel": f}
         for seed in (0, 1, 2)
         for w, f, r in zip(guidance.WEIGHTS, frechet, right, strict=True)
     ]
-    return {"seeds": [0, 1, 2], "rows": rows, "n": 20}
+    pooled = [{"frechet": f, "more": (f - min(frechet), f - min(frechet) + 1)} for f in frechet]
+    return {"seeds": [0, 1, 2], "rows": rows, "pooled": pooled, "n": 20}
 
 
 def test_the_trade_off_needs_both_sides():
@@ -142,6 +143,15 @@ def test_the_trade_off_needs_both_sides():
     assert claim.verdict(trade_off([2, 1, 1, 1, 1, 2, 3], better)) == "reproduced"
     assert claim.verdict(trade_off([2, 1, 1, 1, 1, 2, 3], flat)) == "partly"
     assert claim.verdict(trade_off([7, 6, 5, 4, 3, 2, 1], flat)) == "not at this scale"
+
+
+def test_distances_say_how_much_further_off_than_the_nearest():
+    generator = np.random.default_rng(0)
+    real, same, off = (generator.normal(size=(300, 4)) + shift for shift in (0.0, 0.0, 0.5))
+    rows = guidance.distances({(1.0, "a"): same, (2.0, "a"): off}, real)
+    assert [row["weight"] for row in rows] == [1.0, 2.0]
+    assert rows[0]["frechet"] < 0.1 < rows[1]["frechet"] == pytest.approx(1.0, abs=0.3)
+    assert rows[0]["more"] == (0, 0) and 0.5 < rows[1]["more"][0] < rows[1]["frechet"] < rows[1]["more"][1] + 0.2
 
 
 def trials(rates, losses=None):

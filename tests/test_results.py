@@ -3,6 +3,8 @@
 import pytest
 
 from experiments import costs, refresh, results, superres, thresholds
+from experiments.claims import ledger
+from experiments.claims.results import FOLDER, load
 from experiments.results import ROOT, insert, is_current, load_result, weights_in_use
 from imagen_lite import weights
 from imagen_lite.stage import STAGES
@@ -62,6 +64,16 @@ def test_the_model_card_shows_the_measured_tables():
 def test_the_cost_model_rests_on_what_was_measured():
     text = refresh.SCALE.read_text()
     assert insert(text, "costs", costs.as_text(load_result("costs"))) == text
+
+
+def test_the_ledger_says_what_was_found_with_the_shipped_weights():
+    text = refresh.CLAIMS.read_text()
+    assert insert(text, "claims", ledger.as_text()) == text
+    for path in FOLDER.glob("*.json"):
+        result = load(path.stem)
+        assert result["claim"] in {claim.name for claim in ledger.CLAIMS}
+        assert result["weights"] == weights_in_use(list(result["weights"])), f"try {path.stem} again"
+        assert result["commit"] and result["hardware"] and result["seconds"] >= 0
 
 
 def test_what_other_weights_made_is_not_current(monkeypatch):
