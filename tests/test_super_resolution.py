@@ -13,6 +13,7 @@ from imagen_lite.data import Pool
 from imagen_lite.recipes import doctor, sr256, sr1024, super_resolution
 from imagen_lite.recipes.stages import ENCODER, caption_rows
 from imagen_lite.recipes.super_resolution import Pairs, Recipe, SuperResolutionLoss
+from imagen_lite.scenes.reader import box_of
 from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import sample_scene
 from imagen_lite.stage import Sampling, load_stage
@@ -66,6 +67,30 @@ def test_crops_come_from_everywhere_and_follow_from_the_step(pools, encoder):
     assert (corners % 4 == 0).all() and (corners.amin(0) < 8).all() and (corners.amax(0) > 184).all()
     assert abs(np.corrcoef(corners.T.numpy())[0, 1]) < 0.15
     assert all(torch.equal(a, b) for a, b in zip(pairs.pair(0, 3), pairs.pair(0, 3), strict=True))
+
+
+def test_crops_near_things_have_one_in_sight_and_the_others_stay_anywhere(pools, encoder):
+    """The grid says where a crop came from, and the scene where its things are."""
+    grid = np.stack(np.broadcast_arrays(np.arange(256)[:, None], np.arange(256), np.zeros((256, 256))), -1)
+    pool = dataclasses.replace(pools[0], pictures=[np.repeat(grid[None].astype(np.uint8), 20, 0)], mirrored=[[]] * 20)
+    low = dataclasses.replace(pool, pictures=[pool.pictures[0][:, ::4, ::4]])
+    share = {}
+    for near in (0.0, 0.5, 1.0):
+        pairs = Pairs((pool, low), encoder, dataclasses.replace(RECIPE, near=near), torch.device("cpu"))
+        hits = []
+        for step in range(40):
+            index = pairs.rows(0, step)[0]
+            corner = data.to_uint8(pairs.pair(0, step)[0])[:, 0, 0, :2].float()
+            assert (corner <= 192).all() and (corner % 4 == 0).all()
+            for i, (top, left) in zip(index.tolist(), corner.tolist(), strict=True):
+                scene = sample_scene(pool.seeds[i])
+                boxes = [box_of(scene, k) for k in range(len(scene.things))]
+                hits.append(
+                    any(top - 4 <= 256 * y <= top + 68 and left - 4 <= 256 * x <= left + 68 for x, y, _, _ in boxes)
+                )
+        share[near] = np.mean(hits)
+    assert share[0.0] < 0.5 and share[1.0] == 1.0
+    assert abs(share[0.5] - (share[0.0] + share[1.0]) / 2) < 0.12
 
 
 def test_the_network_is_given_the_augmented_picture_and_its_level(pools, encoder):

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.claims.encoders import LENGTH, load_encoder
+from experiments.claims.unclip import load_predicted
 from imagen_lite import data, weights
 from imagen_lite.cascade import Cascade
 from imagen_lite.data import Pool, to_images, to_uint8
@@ -104,13 +105,19 @@ class LearnedText(EncodedText):
 
 def train(trial: Trial) -> tuple[Cascade, Progress]:
     """Train a trial, or go on, and give what draws with its averaged weights."""
-    encoder, pool = load_encoder(trial.encoder, trial.seed), one_thing(side=trial.side)
+    pool, text = one_thing(side=trial.side), None
+    if trial.encoder == "predicted":
+        encoder, text = load_predicted(pool, trial.seed)
+    else:
+        encoder = load_encoder(trial.encoder, trial.seed)
     recipe = trial.recipe(encoder.dim)
     reads = cast(FrozenTextEncoder, encoder)  # as it is called here
     batches = Captioned(pool, reads, recipe, CPU)
     torch.manual_seed(trial.seed)
     unet = EfficientUNet(recipe.unet).to(memory_format=torch.channels_last)  # pyright: ignore
     model: nn.Module = unet
+    if text is not None:
+        batches.text = cast(EncodedText, text)
     if encoder.learns:
         captions = [text for own, mirror in zip(pool.captions, pool.mirrored, strict=True) for text in own + mirror]
         batches.text = LearnedText(captions, reads, LENGTH, CPU)
@@ -203,7 +210,10 @@ def judge(cascade: Cascade, n: int, seed: int = 0) -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def held_loss(cascade: Cascade, recipe: base64.Recipe) -> float:
-    """The loss on pictures of the validation split, with their captions and fixed noise: comparable between trials."""
+    """The loss on pictures of the validation split, with their captions and fixed noise: comparable between trials.
+
+    (But for "predicted", which in training is told of the pictures themselves.)
+    """
     recipe = dataclasses.replace(recipe, text_dropout=0.0)
     reads = cast(FrozenTextEncoder, cascade.text_encoder)
     ((side, stage),) = cascade.stages.items()

@@ -25,6 +25,8 @@ from imagen_lite.recipes.stages import (
     precision,
     start,
 )
+from imagen_lite.scenes.reader import box_of
+from imagen_lite.scenes.world import sample_scene
 from imagen_lite.stage import STAGES, Sampling, Stage, default_device, default_dtype
 from imagen_lite.text import FrozenTextEncoder, load_text_encoder
 from imagen_lite.train import Ema, Progress, fit, keyed_normal, keyed_uniform
@@ -42,6 +44,7 @@ class Recipe(StageRecipe):
         size: of the whole picture, which is also the stage's resolution.
         window: the pool keeps only so many pixels a side of each; None keeps all.
         crop: pixels a side of what one training step sees of each.
+        near: the share of crops that look at a thing; the others look anywhere.
         sampling: how the stage is sampled.
         augmentation: levels are drawn from [0, augmentation]: 1 as in the paper, 0 trains without.
         log_snr: the range that noise levels are drawn from, noisiest first.
@@ -50,6 +53,7 @@ class Recipe(StageRecipe):
     size: int = 256
     window: int | None = None
     crop: int = 128
+    near: float = 0.0
     sampling: Sampling = Sampling()
     augmentation: float = 1.0
     log_snr: tuple[float, float] = (-5.0, 8.5)
@@ -73,17 +77,40 @@ class Pairs(Captioned[Recipe]):
         """As `Captioned`."""
         super().__init__(pools[0], encoder, recipe, device, samples)
         self.low_res = pools[1].tensor(device)
+        if recipe.near:
+            self.middles, self.things = (part.to(device) for part in _middles(pools[0].seeds))
 
     def pair(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B, 3, C, C), low-res images (B, 3, C/4, C/4) and captions' rows (B,) of a step."""
         index, flip, row = self.rows(seed, step)
         side = self.recipe.crop // 4
-        u = keyed_uniform(seed, step, self.samples, 2, stream=5)
-        corner = (u * (self.low_res.shape[1] - side + 1)).long()  # of the low-res crop: (B, 2)
+        corner = self.corners(seed, step, index, side)
         small = to_images(_crops(self.low_res, index, corner, side))
         large = to_images(_crops(self.pictures, index, 4 * corner, 4 * side))
         flip = flip[:, None, None, None]
         return torch.where(flip, large.flip(3), large), torch.where(flip, small.flip(3), small), row
+
+    def corners(self, seed: int, step: int, index: Tensor, side: int) -> Tensor:
+        """The upper left corners (B, 2) of low-res crops of `side` pixels: anywhere, or so that a thing is in sight."""
+        u = keyed_uniform(seed, step, self.samples, 6, stream=5)
+        size = self.low_res.shape[1]
+        anywhere = (u[:, :2] * (size - side + 1)).long()
+        if not self.recipe.near:
+            return anywhere
+        middle = self.middles[index, (u[:, 2] * self.things[index]).long()] * size
+        corner = (middle + (u[:, 3:5] - 1.0) * side).round().clamp(0, size - side).long()
+        return torch.where(u[:, 5:] < self.recipe.near, corner, anywhere)
+
+
+def _middles(seeds: list[int]) -> tuple[Tensor, Tensor]:
+    """Where the things of scenes are in their pictures, as shares of it, (N, 4, 2), y first, and how many, (N,)."""
+    found, counts = torch.zeros(len(seeds), 4, 2), []
+    for i, seed in enumerate(seeds):
+        scene = sample_scene(seed)
+        boxes = [box_of(scene, k) for k in range(len(scene.things))]
+        found[i, : len(boxes)] = torch.tensor([(y, x) for x, y, _, _ in boxes])
+        counts.append(len(boxes))
+    return found, torch.tensor(counts)
 
 
 def _crops(pictures: Tensor, index: Tensor, corner: Tensor, side: int) -> Tensor:
