@@ -85,6 +85,13 @@ def designs(seeds: Sequence[int] = (0, 1, 2)) -> dict[str, Any]:
     return {"n": super_resolution.VALIDATION, "seeds": list(seeds), "rows": lab.a_core_each(parts)}
 
 
+def at_the_same(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> tuple[float, float]:
+    """The losses of two curves at the last number of pictures at which both were measured."""
+    at, last = ({row["pictures"]: row["loss"] for row in curve} for curve in (a, b))
+    same = max(at.keys() & last.keys())
+    return at[same], last[same]
+
+
 def whole(seed: int, n: int) -> dict[str, Any]:
     """One stage of 64 px, trained as long as the two of a cascade together."""
     cascade, progress = lab.train(Trial("one-stage", seed=seed, side=64, steps=10**6, minutes=2 * MINUTES))

@@ -18,6 +18,13 @@ W = 4.0  # the weight at which trials are compared
 CATEGORIES = ("one thing", "text-only word", *HARD)
 READ = ("t5-lite-base", "untrained", "joint", "clip-lite")  # what has read, and what has not
 RIVALS = (*READ, "predicted", "bert-lite", "gpt-lite")
+RIVAL_NAMES = {
+    "clip-lite": "CLIP-lite's text, frozen (Stable Diffusion's way)",
+    "joint": "text learned with the pictures (GLIDE's)",
+    "predicted": "a predicted picture embedding (DALL-E 2's)",
+    "bert-lite": "BERT's task",
+    "gpt-lite": "GPT's task",
+}
 ENCODERS = ("t5-lite-tiny", "t5-lite-small", "t5-lite-base")
 UNETS = {
     "U-Net 0.8 M": dataclasses.replace(UNET, channels=(16, 32, 64)),
