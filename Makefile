@@ -43,8 +43,9 @@ browser:
 		echo "==> installing chromium for the browser tests"; \
 		{ apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 || echo "    there is none to be had"; }
 
+# From here, not from notebooks/: JupyterLab serves nothing outside the folder that it was started on, as ../data is.
 lab: $(VENV)/.core
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 explorer: $(VENV)/.explorer
 	@$(BIN)/voila explorer/lecture.ipynb

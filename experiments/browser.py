@@ -111,13 +111,13 @@ def serving(command: list[str], folder: Path, ready: str, log: Path) -> Iterator
 
 
 @contextmanager
-def jupyter_lab(folder: Path, log: Path) -> Iterator[str]:
-    """JupyterLab on a folder; gives its address."""
+def jupyter_lab(folder: Path, log: Path, *options: str) -> Iterator[str]:
+    """JupyterLab, started in a folder; gives its address."""
     port = free_port()
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0",
         "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", "--LabApp.collaborative=False",
-        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", *options,
     ]  # fmt: skip
     with serving(command, folder, f"http://127.0.0.1:{port}/api", log):
         yield f"http://127.0.0.1:{port}"
