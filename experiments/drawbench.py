@@ -10,38 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments.results import BASE, save_result, table, with_interval
-from imagen_lite.cascade import Cascade, load_cascade
-from imagen_lite.evaluate import alignment
+from imagen_lite.cascade import load_cascade
 from imagen_lite.evaluate.alignment_report import interval
-from imagen_lite.scenes import parse, read
-from imagen_lite.scenes.detail import read_details
+from imagen_lite.recipes.evaluation import judged
 from imagen_lite.scenes.drawbench import BenchPrompt, load_drawbench_lite
-
-
-def lettered(images: Tensor, means: str) -> list[bool]:
-    """Whether each picture (B, 3, 256, 256) bears the letters that are asked for, on things of the right colour."""
-    wanted = [spec for spec in parse(means).things if spec.letter]
-    found = []
-    for image, things in zip(images, read(images), strict=True):
-        read_as: list[bool] = []
-        for spec in wanted:
-            boxes = [(t.x, t.y, t.width, t.height) for t in things if (t.color, t.kind) == (spec.color, spec.kind)]
-            words = read_details(image.expand(len(boxes), -1, -1, -1), boxes) if boxes else []
-            read_as.append(any(word["letter"] == spec.letter for word in words))
-        found.append(all(read_as))
-    return found
-
-
-def judged(cascade: Cascade, row: BenchPrompt, each: int) -> list[bool]:
-    """Which of `each` pictures of a prompt, seeds 0, 1, ..., show what it means."""
-    size = 256 if row.category == "Text" else 64
-    images = cascade.sample([row.prompt] * each, seed=0, resolution=size).images
-    hits = [verdict.aligned for verdict in alignment(images, [row.means] * each)]
-    return [a and b for a, b in zip(hits, lettered(images, row.means), strict=True)] if size == 256 else hits
 
 
 def run(prompts: Sequence[BenchPrompt], each: int) -> dict[str, Any]:

@@ -27,8 +27,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-evaluate_app = typer.Typer(help="Measure the shipped models.", no_args_is_help=True)
-app.add_typer(evaluate_app, name="evaluate")
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the best there is.")]
 
@@ -162,34 +160,32 @@ def progress(
     typer.echo(f"by {there}" if there else "Nothing is solved yet: what passes in a notebook is kept in my_imagen.py.")
 
 
-@evaluate_app.command()
-def alignment(
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="Captions a category.")] = 500,
+@app.command()
+def evaluate(
+    what: Annotated[str, typer.Argument(help="all; alignment, at many weights; or the reader, which judges.")] = "all",
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="Captions a category, of alignment.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the pictures.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Of all: begin again, not where it stopped.")] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
     device: Device = None,
 ):
-    """How often the pictures show what their captions say, beside the reader's score on real renders."""
+    """Measure the shipped models: what the pictures show, how real they look, by ten minutes or by the hour."""
     from imagen_lite import evaluate, processes
+    from imagen_lite.recipes import evaluation
     from imagen_lite.stage import default_device
 
-    result = evaluate.report(_load(processes.join(default_device(device))), n=n, seed=seed)
+    ways = {
+        "all": lambda where: (evaluation.evaluation(_load(where), seed, fresh), evaluation.format_evaluation),
+        "alignment": lambda where: (evaluate.report(_load(where), n=n, seed=seed), evaluate.format_report),
+        "reader": lambda where: (evaluate.reader_scores(device=where), evaluate.format_scores),
+    }
+    if what not in ways:
+        raise ValueError(f"there is no {what!r} to evaluate; choose from {', '.join(ways)}")
+    result, told = ways[what](processes.join(default_device(device)))
     if processes.place()[0] == 0:
-        typer.echo(evaluate.format_report(result))
+        typer.echo(told(result))
         _write_json(json, result)
     processes.leave()
-
-
-@evaluate_app.command()
-def reader(
-    json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
-):
-    """How well the reader, which judges, reads fresh renders."""
-    from imagen_lite import evaluate
-
-    result = evaluate.reader_scores()
-    typer.echo(evaluate.format_scores(result))
-    _write_json(json, result)
 
 
 def _write_json(path: Path | None, result: dict) -> None:

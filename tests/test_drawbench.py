@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from experiments import drawbench as experiment
+from imagen_lite.recipes import evaluation
 from imagen_lite.scenes import drawbench, parse, render, sample_scene
 from imagen_lite.scenes.drawbench import load_drawbench, load_drawbench_lite
 from imagen_lite.scenes.words import TEXT_ONLY, split, unknown_words
@@ -93,10 +94,10 @@ def test_letters_are_read_on_things_of_the_right_colour():
         thing = scene.things[0]
         other = "B" if thing.letter == "A" else "A"
         told = f"a {thing.color} cube with the letter {{}} on it"
-        right, wrong = (experiment.lettered(image[None], told.format(letter)) for letter in (thing.letter, other))
+        right, wrong = (evaluation.lettered(image[None], told.format(letter)) for letter in (thing.letter, other))
         assert (right, wrong) == ([True], [False])
         color = "red" if thing.color != "red" else "blue"
-        assert experiment.lettered(image[None], f"a {color} cube with the letter {thing.letter} on it") == [False]
+        assert evaluation.lettered(image[None], f"a {color} cube with the letter {thing.letter} on it") == [False]
 
 
 def test_shares_are_of_pictures_and_intervals_of_prompts(monkeypatch):
