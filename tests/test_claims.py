@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.claims import encoders, guidance, lab, ledger, results, text
+from experiments.claims import encoders, figures, guidance, lab, ledger, network, results, text
 from imagen_lite import data
 from imagen_lite.data import Pool
 from imagen_lite.scenes import parse
@@ -181,6 +181,21 @@ def test_verdicts_on_trials_can_go_either_way():
     assert verdict["skips"](trials({"1/√2": low, "1": low}, {"1/√2": 0.2, "1": 0.1})) == "not at this scale"
     one = both | {"seeds": [0]}
     assert "indicative" in verdict["sequence"](one)
+
+
+def test_figures_are_drawn_from_results():
+    both = trials({"both": (18,) * 6, "pooled": (4,) * 6})
+    for row in both["rows"]:
+        row["rows"] = [r | {"weight": w} for r in row["rows"] for w in lab.WEIGHTS]
+    panel = figures.trials(both).axes[0]
+    assert [line.get_label() for line in panel.lines] == ["both", "pooled"]
+    assert panel.lines[0].get_ydata() == pytest.approx([0.9] * 4)
+    drawn = figures.trade_off(trade_off([2, 1, 1, 1, 1, 2, 3], [[1] * 20] * 7))
+    assert drawn.axes[0].lines[0].get_xdata() == pytest.approx([2, 1, 1, 1, 1, 2, 3])
+    curve = [{"pictures": p, "seconds": s, "loss": v} for p, s, v in ((500, 5, 0.5), (1000, 10, 0.3))]
+    rows = [{"variant": name, "seed": 0, "curve": curve} for name in ("Efficient", "classic")]
+    assert len(figures.designs({"rows": rows, "seeds": [0]}).axes[0].lines) == 2
+    assert network.at_the_same(curve, curve[:1]) == (0.5, 0.5)
 
 
 def test_what_has_a_result_is_in_the_ledger():

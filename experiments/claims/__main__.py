@@ -9,7 +9,7 @@ What takes long is kept in the cache part by part, and taken up where it stopped
 import argparse
 import shutil
 
-from experiments.claims import results
+from experiments.claims import figures, results
 from experiments.claims.ledger import CLAIMS, as_text
 from imagen_lite.data import cache_folder
 
@@ -29,6 +29,7 @@ def main() -> None:
         missing = not (results.FOLDER / f"{claim.name}.json").exists()
         if claim.name in options.names or (missing and not options.names):
             results.save(claim.name, claim.find(), claim.models)
+            figures.draw(claim.name)
     print(as_text())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.claims import guidance, lab, metrics, network, results, simple, text
+from experiments.claims.figures import path_of
 from experiments.results import BASE, load_result, table
 
 Ends = tuple[float, float]
@@ -258,4 +259,5 @@ def as_text() -> str:
         told = "; ".join(f"{f.told} ({'yes' if f.holds else 'no'})" for f in claim.read(result))
         how = f"{claim.how}; n = {result['n']}, {len(result['seeds'])} seeds"
         rows.append([f"**{claim.says}** ({claim.where})", how, told, claim.verdict(result)])
-    return table(["the paper's claim", "tried by", "found", "verdict"], rows)
+    shown = [f"![{c.says}](../data/readme/{path_of(c.name).name})" for c in CLAIMS if path_of(c.name).exists()]
+    return "\n\n".join([table(["the paper's claim", "tried by", "found", "verdict"], rows), *shown])
