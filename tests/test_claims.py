@@ -183,6 +183,27 @@ def test_verdicts_on_trials_can_go_either_way():
     assert "indicative" in verdict["sequence"](one)
 
 
+def test_augmentation_is_judged_by_distance_and_by_its_answer_to_w():
+    def found(nearer, spread):
+        rows = [
+            {
+                "input": "samples",
+                "trained": name,
+                "level": level,
+                "weight": w,
+                "frechet": 2 + spread * (name == "with") * w,
+            }
+            for name, level in (("with", 0.3), ("without", 0.0))
+            for w in (1, 8)
+        ]
+        gain = {"weight": 1.0, "nearer": nearer, "interval": (nearer - 0.1, nearer + 0.1)}
+        return {"n": 60, "seeds": [0], "rows": rows, "gains": [gain]}
+
+    verdict = next(c.verdict for c in ledger.CLAIMS if c.name == "augmentation")
+    assert verdict(found(0.5, 0.1)).startswith("reproduced") and "one seed" in verdict(found(0.5, 0.1))
+    assert verdict(found(-0.5, 0.1)).startswith("partly") and verdict(found(-0.5, 0.0)).startswith("not at this scale")
+
+
 def test_figures_are_drawn_from_results():
     both = trials({"both": (18,) * 6, "pooled": (4,) * 6})
     for row in both["rows"]:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from experiments.augmentation import CURVES
 from experiments.claims import guidance, results, text
 from experiments.claims.lab import WEIGHTS
 from imagen_lite import weights
@@ -89,8 +90,8 @@ FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
 
 
 def path_of(name: str) -> Path:
-    """Where a claim's figure lies."""
-    return FOLDER / f"claim-{name}.png"
+    """Where a claim's figure lies; that of augmentation is drawn by its own experiment."""
+    return CURVES if name == "augmentation" else FOLDER / f"claim-{name}.png"
 
 
 def draw(name: str) -> None:
