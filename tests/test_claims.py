@@ -13,6 +13,7 @@ from imagen_lite.data import Pool
 from imagen_lite.scenes import parse
 from imagen_lite.scenes.claims import satisfied
 from imagen_lite.scenes.clip_lite import kernel_distance
+from imagen_lite.train import Ema, Progress
 from imagen_lite.unet import UNetConfig
 
 SMALL = UNetConfig(channels=(16, 32), blocks=(1, 1), attention=(None, "self"), strides=(1, 2), head_channels=16)
@@ -62,6 +63,18 @@ def test_an_untrained_encoder_stays_and_a_joint_one_learns(pool, tmp_path, monke
         after = cascade.text_encoder.model.state_dict()
         moved[name] = any(not torch.equal(before[key], after[key]) for key in before)
     assert moved == {"untrained": False, "joint": True}
+
+
+def test_a_trial_that_was_interrupted_is_not_judged(pool, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGEN_LITE_CACHE", str(tmp_path))
+    monkeypatch.setattr(lab, "fit", lambda model, *_, **__: (Ema(model, 0.5), Progress(step=3, seconds=9.0)))
+    with pytest.raises(RuntimeError, match="stopped after 3 steps"):
+        lab.run(lab.Trial("cut", "untrained", SMALL, steps=4))
+    assert not list(tmp_path.rglob("found.json"))
+    for steps, minutes in ((3, None), (10, 0.2)):
+        lab.whole(Progress(step=3, seconds=9.0), steps, minutes)  # whole: its steps, or its minutes, are over
+    with pytest.raises(RuntimeError):
+        lab.whole(Progress(step=3, seconds=9.0), 10, 1.0)
 
 
 def test_seeds_give_other_random_encoders_and_names_are_checked():

@@ -125,6 +125,7 @@ def train(trial: Trial) -> tuple[Cascade, Progress]:
     loss = base64.Base64Loss(unet, batches, trial.seed, default_dtype(CPU))
     left = None if trial.minutes is None else minutes_left(trial.folder, trial.minutes)
     ema, progress = fit(model, loss, recipe.train, trial.folder, max_minutes=left)
+    whole(progress, trial.steps, trial.minutes)
     ema.copy_to(model)
     stage = Stage(unet.eval().requires_grad_(False), recipe.schedule, trial.side, sampling=SAMPLING)
     return Cascade(encoder, {trial.side: stage}, default_dtype(CPU)), progress
@@ -135,6 +136,14 @@ def minutes_left(folder: Path, minutes: float) -> float:
     log = folder / "log.jsonl"
     done = json.loads(log.read_text().splitlines()[-1])["seconds"] / 60 if log.exists() else 0.0
     return max(0.0, minutes - done)
+
+
+def whole(progress: Progress, steps: int, minutes: float | None) -> None:
+    """Raises RuntimeError for a training that was interrupted: it must not be judged as if it had ended."""
+    if progress.step < steps and (minutes is None or progress.seconds < 60 * minutes - 15):
+        raise RuntimeError(
+            f"stopped after {progress.step:,} steps, before its end; the same command goes on from there"
+        )
 
 
 # What is asked of it: pairs of a caption and what it means in plain words ---------------------------------------------

@@ -63,6 +63,7 @@ def enlarge(name: str, seed: int, minutes: float) -> tuple[Stage, list[dict[str,
     ema, progress = fit(
         model, loss, recipe.train, folder, max_minutes=left, milestones=MILESTONES, on_milestone=measure
     )
+    lab.whole(progress, recipe.train.steps, minutes)
     measure(model, ema, progress)
     ema.copy_to(model)
     return Stage(model.eval().requires_grad_(False), recipe.schedule, 64, sampling=SAMPLING), curve
