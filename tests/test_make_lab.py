@@ -17,7 +17,7 @@ LOADED = "() => [...document.querySelectorAll('.jp-RenderedMarkdown img')].map(i
 def test_make_lab_opens_the_first_notebook_with_its_pictures(tmp_path):
     """Pictures beside the notebooks' folder are served only if JupyterLab was started above both."""
     told = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    words = shlex.split(told.splitlines()[-1])
+    words = shlex.split(next(line for line in told.splitlines() if "/jupyter lab" in line))
     options = words[words.index("lab") + 1 :]
     errors: list[str] = []
     with browser.jupyter_lab(ROOT, tmp_path / "log", *options) as address, browser.page(errors) as sheet:

@@ -55,8 +55,7 @@ def win_rates(ratings: Sequence[Mapping[str, str]], question: str) -> list[dict]
     for rating in ratings:
         for category in (rating["category"], "all"):
             found.setdefault(category, []).append(ANSWERS[rating[question]])
-    order = sorted(found, key=lambda category: category == "all")
     return [
         {"category": c, "n": len(found[c]), "share": float(np.mean(found[c])), "interval": interval(np.array(found[c]))}
-        for c in order
+        for c in sorted(found, key=lambda category: category == "all")
     ]

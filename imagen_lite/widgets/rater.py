@@ -79,8 +79,7 @@ class DrawBenchRater(Explorer):
 
     def result(self) -> str:
         """How often the first model is preferred, by category and question, and by the reader: an HTML table."""
-        seen = [pair for pair, _ in self.shown[: len(self.ratings)]]
-        reader = [{"category": p.category, "alignment": reader_answers(p)} for p in seen]
+        reader = [{"category": p.category, "alignment": reader_answers(p)} for p, _ in self.shown]
         columns = [win_rates(self.ratings, key) for key in QUESTIONS] + [win_rates(reader, "alignment")]
         head = "".join(f"<th>{name}</th>" for name in ("", "n", *QUESTIONS, "alignment, by the reader"))
         rows = "".join(
