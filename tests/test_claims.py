@@ -217,6 +217,21 @@ def test_augmentation_is_judged_by_distance_and_by_its_answer_to_w():
     assert verdict(found(-0.5, 0.1)).startswith("partly") and verdict(found(-0.5, 0.0)).startswith("not at this scale")
 
 
+def test_metrics_are_judged_by_counts_and_by_captions():
+    def found(counts, wrong):
+        clip = [{"question": q, "clip": {"right": v, "interval": (v - 0.05, v + 0.05)}}
+                for q, v in (("which colour", 0.9), ("which kind", 0.7), ("how many, 1 to 4", counts))]  # fmt: skip
+        ways = {
+            "as they are": {"aligned": 0.9, "frechet": 0.3},
+            "another's caption": {"aligned": wrong, "frechet": 0.3},
+        }
+        return {"n": 9, "seeds": [0, 1, 2], "clip": clip, "rows": [{"ways": ways}] * 3}
+
+    verdict = next(c.verdict for c in ledger.CLAIMS if c.name == "metrics")
+    assert verdict(found(0.4, 0.0)) == "reproduced" and verdict(found(0.8, 0.0)) == "partly"
+    assert verdict(found(0.8, 0.95)) == "not at this scale"
+
+
 def test_figures_are_drawn_from_results():
     both = trials({"both": (18,) * 6, "pooled": (4,) * 6})
     for row in both["rows"]:
