@@ -25,8 +25,9 @@ from experiments.superres import bicubic, drawer, pairs
 from imagen_lite import data, viz, weights
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.evaluate.alignment_report import interval
-from imagen_lite.evaluate.fidelity import frechet_distance, reader_features
+from imagen_lite.evaluate.fidelity import frechet_distance
 from imagen_lite.recipes import sr256, super_resolution
+from imagen_lite.recipes.evaluation import windows
 from imagen_lite.stage import load_stage
 
 TWINS = {"with": 1.0, "without": 0.0}  # the highest level of augmentation in training
@@ -58,9 +59,7 @@ def train(max_minutes: float | None, steps: int) -> None:
 
 def window_features(images: Tensor) -> Tensor:
     """The reader's features of each window of pictures (B, 3, H, W): (B, windows, D)."""
-    parts = images.unfold(2, WINDOW, WINDOW).unfold(3, WINDOW, WINDOW)  # (B, 3, rows, columns, 64, 64)
-    parts = parts.permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
-    return torch.stack([reader_features(part) for part in parts])
+    return torch.stack([windows(image[None], WINDOW) for image in images])
 
 
 def distance(features: np.ndarray | Tensor, real: np.ndarray | Tensor) -> float:

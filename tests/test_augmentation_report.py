@@ -6,6 +6,7 @@ import torch
 
 from experiments import augmentation
 from experiments.augmentation import INPUTS, ROWS, WEIGHTS
+from imagen_lite.recipes import evaluation
 
 N, WINDOWS, D = 12, 4, 3
 
@@ -34,7 +35,7 @@ def test_the_twins_difference_has_an_interval_around_it(judged):
 
 
 def test_windows_tile_the_picture(monkeypatch):
-    monkeypatch.setattr(augmentation, "reader_features", lambda part: part.mean((2, 3)))
+    monkeypatch.setattr(evaluation, "reader_features", lambda part: part.mean((2, 3)))
     image = torch.arange(4.0).view(1, 1, 2, 2).expand(1, 3, 2, 2).repeat_interleave(64, 2).repeat_interleave(64, 3)
     assert augmentation.window_features(image)[0, :, 0].tolist() == [0, 1, 2, 3]
 

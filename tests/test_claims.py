@@ -10,6 +10,7 @@ import torch
 from experiments.claims import encoders, figures, guidance, lab, ledger, network, results, text
 from imagen_lite import data
 from imagen_lite.data import Pool
+from imagen_lite.recipes.evaluation import kept
 from imagen_lite.scenes import parse
 from imagen_lite.scenes.claims import satisfied
 from imagen_lite.scenes.clip_lite import kernel_distance
@@ -72,9 +73,9 @@ def test_a_trial_that_was_interrupted_is_not_judged(pool, tmp_path, monkeypatch)
         lab.run(lab.Trial("cut", "untrained", SMALL, steps=4))
     assert not list(tmp_path.rglob("found.json"))
     for steps, minutes in ((3, None), (10, 0.2)):
-        lab.whole(Progress(step=3, seconds=9.0), steps, minutes)  # whole: its steps, or its minutes, are over
+        lab.check_ended(Progress(step=3, seconds=9.0), steps, minutes)  # whole: its steps, or its minutes, are over
     with pytest.raises(RuntimeError):
-        lab.whole(Progress(step=3, seconds=9.0), 10, 1.0)
+        lab.check_ended(Progress(step=3, seconds=9.0), 10, 1.0)
 
 
 def test_seeds_give_other_random_encoders_and_names_are_checked():
@@ -120,7 +121,7 @@ def test_variants_differ_in_one_thing_and_share_the_trial_in_the_middle():
 def test_parts_are_found_once(tmp_path):
     calls = []
     for _ in range(2):
-        part = results.in_parts(tmp_path, "a", lambda: calls.append(1) or {"x": 3})
+        part = kept(tmp_path / "a.json", lambda: calls.append(1) or {"x": 3})
         assert part["x"] == 3 and part["seconds"] >= 0
     assert len(calls) == 1 and json.loads((tmp_path / "a.json").read_text()) == part
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.claims.results import folder_of, in_parts
+from experiments.claims.results import folder_of
 from experiments.results import BASE
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.evaluate import alignment, saturated_share
 from imagen_lite.evaluate.alignment_report import PLAIN, Case, cases, interval
 from imagen_lite.evaluate.fidelity import frechet_distance, reader_features
+from imagen_lite.recipes.evaluation import kept
 from imagen_lite.scenes.clip_lite import kernel_distance
 from imagen_lite.scenes.renderer import render
 
@@ -63,7 +64,7 @@ def cells(name: str, ways: list[tuple[float, str]], n: int) -> dict[str, Any]:
         like += numbers(reader_features(real))
         for way in tqdm(ways, desc=f"{name}, seed {seed}"):
             find = partial(cell, cascade, some, real, *way, seed)
-            rows.append({"seed": seed, **in_parts(folder, f"{n}-{seed}-{way[0]:g}-{way[1]}", find)})
+            rows.append({"seed": seed, **kept(folder / f"{n}-{seed}-{way[0]:g}-{way[1]}.json", find)})
     features = {way: [f for r in rows if (r["weight"], r["threshold"]) == way for f in r["features"]] for way in ways}
     pooled = distances({way: np.array(table) for way, table in features.items()}, np.array(like))
     rows = [{key: value for key, value in row.items() if key != "features"} for row in rows]
@@ -108,8 +109,3 @@ def pooled(rows: list[dict], **where: Any) -> np.ndarray:
 def mean_of(rows: list[dict], key: str, **where: Any) -> list[float]:
     """A number of each seed."""
     return [r[key] for r in rows if all(r[k] == v for k, v in where.items())]
-
-
-def difference(a: np.ndarray, b: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """How much more of `a` is right, with its paired 95 % interval."""
-    return float((a - b).mean()), interval(a - b)

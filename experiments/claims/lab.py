@@ -125,7 +125,7 @@ def train(trial: Trial) -> tuple[Cascade, Progress]:
     loss = base64.Base64Loss(unet, batches, trial.seed, default_dtype(CPU))
     left = None if trial.minutes is None else minutes_left(trial.folder, trial.minutes)
     ema, progress = fit(model, loss, recipe.train, trial.folder, max_minutes=left)
-    whole(progress, trial.steps, trial.minutes)
+    check_ended(progress, trial.steps, trial.minutes)
     ema.copy_to(model)
     stage = Stage(unet.eval().requires_grad_(False), recipe.schedule, trial.side, sampling=SAMPLING)
     return Cascade(encoder, {trial.side: stage}, default_dtype(CPU)), progress
@@ -138,7 +138,7 @@ def minutes_left(folder: Path, minutes: float) -> float:
     return max(0.0, minutes - done)
 
 
-def whole(progress: Progress, steps: int, minutes: float | None) -> None:
+def check_ended(progress: Progress, steps: int, minutes: float | None) -> None:
     """Raises RuntimeError for a training that was interrupted: it must not be judged as if it had ended."""
     if progress.step < steps and (minutes is None or progress.seconds < 60 * minutes - 15):
         raise RuntimeError(
@@ -210,8 +210,6 @@ def judge(cascade: Cascade, n: int, seed: int = 0) -> list[dict[str, Any]]:
             verdicts = alignment(images, [ask.means for ask in asked])
             rows.append({
                 "category": category, "weight": weight, "right": [int(v.aligned) for v in verdicts],
-                "color": [int(bool(v.aspects["color"])) for v in verdicts],
-                "kind": [int(bool(v.aspects["kind"])) for v in verdicts],
                 "distance": round(float(kernel_distance(images, real)), 6),
             })  # fmt: skip
     return rows
@@ -270,7 +268,7 @@ def called(job: Callable[[], Any]) -> Any:
     return job()
 
 
-def hits(found: Sequence[dict[str, Any]], category: str, weight: float, what: str = "right") -> np.ndarray:
+def hits(found: Sequence[dict[str, Any]], category: str, weight: float) -> np.ndarray:
     """How often each caption of a category is drawn right, (n,), over the seeds of a trial."""
     rows = [r for one in found for r in one["rows"] if (r["category"], r["weight"]) == (category, weight)]
-    return np.mean([r[what] for r in rows], axis=0)
+    return np.mean([r["right"] for r in rows], axis=0)

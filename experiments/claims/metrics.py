@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.claims.results import folder_of, in_parts
+from experiments.claims.results import folder_of
 from experiments.results import load_result
 from imagen_lite.evaluate import alignment
 from imagen_lite.evaluate.alignment_report import PLAIN, cases
 from imagen_lite.evaluate.fidelity import frechet_distance, reader_features
+from imagen_lite.recipes.evaluation import kept
 from imagen_lite.scenes.clip_lite import kernel_distance
 from imagen_lite.scenes.renderer import render
 
@@ -62,6 +63,6 @@ def compared(n: int, seed: int) -> dict[str, Any]:
 def blindness(n: int = 480) -> dict[str, Any]:
     """The comparisons of three seeds; what CLIP-lite can count is measured by `experiments.blind_spots`."""
     rows = [
-        in_parts(folder_of("metrics", MODELS), f"{n}-{seed}", lambda seed=seed: compared(n, seed)) for seed in SEEDS
+        kept(folder_of("metrics", MODELS) / f"{n}-{seed}.json", lambda seed=seed: compared(n, seed)) for seed in SEEDS
     ]
     return {"n": n, "seeds": list(SEEDS), "rows": rows, "clip": load_result("blind_spots")["rows"]}

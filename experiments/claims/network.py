@@ -13,10 +13,11 @@ import torch
 from experiments.claims import lab
 from experiments.claims.encoders import LENGTH
 from experiments.claims.lab import CPU, Trial
-from experiments.claims.results import folder_of, in_parts
+from experiments.claims.results import folder_of
 from imagen_lite import data
 from imagen_lite.cascade import Cascade
 from imagen_lite.recipes import super_resolution
+from imagen_lite.recipes.evaluation import kept
 from imagen_lite.recipes.stages import ENCODER
 from imagen_lite.recipes.super_resolution import Pairs, Recipe, SuperResolutionLoss
 from imagen_lite.stage import Sampling, Stage, default_dtype
@@ -63,7 +64,7 @@ def enlarge(name: str, seed: int, minutes: float) -> tuple[Stage, list[dict[str,
     ema, progress = fit(
         model, loss, recipe.train, folder, max_minutes=left, milestones=MILESTONES, on_milestone=measure
     )
-    lab.whole(progress, recipe.train.steps, minutes)
+    lab.check_ended(progress, recipe.train.steps, minutes)
     measure(model, ema, progress)
     ema.copy_to(model)
     return Stage(model.eval().requires_grad_(False), recipe.schedule, 64, sampling=SAMPLING), curve
@@ -79,7 +80,7 @@ def design(name: str, seed: int) -> dict[str, Any]:
 def designs(seeds: Sequence[int] = (0, 1, 2)) -> dict[str, Any]:
     """Both designs, each seed of one beside the same of the other, so that they share the machine alike."""
     parts = [
-        partial(in_parts, folder_of(f"design-{MINUTES:g}"), f"{name}-{seed}", partial(design, name, seed))
+        partial(kept, folder_of(f"design-{MINUTES:g}") / f"{name}-{seed}.json", partial(design, name, seed))
         for seed in seeds
         for name in DESIGNS
     ]
@@ -112,7 +113,7 @@ def stages(n: int = 100, seeds: Sequence[int] = (0,)) -> dict[str, Any]:
     """A cascade against one stage at equal compute."""
     ways = {"one-stage": whole, "cascade": cascaded}
     parts = [
-        partial(in_parts, folder_of(f"stages-{MINUTES:g}"), f"{name}-{seed}-{n}", partial(way, seed, n))
+        partial(kept, folder_of(f"stages-{MINUTES:g}") / f"{name}-{seed}-{n}.json", partial(way, seed, n))
         for seed in seeds
         for name, way in ways.items()
     ]

@@ -10,6 +10,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from tqdm.auto import tqdm
 from imagen_lite import data, weights
 from imagen_lite.cascade import Cascade
 from imagen_lite.evaluate.alignment import alignment
-from imagen_lite.evaluate.alignment_report import CATEGORIES, cases, diversity, interval
+from imagen_lite.evaluate.alignment_report import CATEGORIES, cases, diversity, draw, interval, verdicts
 from imagen_lite.evaluate.fidelity import consistency, frechet_distance, reader_features
 from imagen_lite.scenes.clip_lite import kernel_distance
 from imagen_lite.scenes.detail import read_details
@@ -38,16 +40,13 @@ Part = Callable[[Cascade, int], dict[str, Any]]
 
 def pictures(cascade: Cascade, seed: int, each: int = 80, batch: int = 40) -> dict[str, Any]:
     """Alignment by category; the Fréchet and the kernel distance of all these pictures to renders of their scenes."""
-    rows, drawn, real = [], [], []
+    rows, drawn, real, weight = [], [], [], cascade.stages[64].sampling.guidance_weight
     for name in tqdm(CATEGORIES, desc="pictures of captions"):
         some = cases(name, "test", each)
         captions = [case.caption for case in some]
-        parts = [
-            cascade.sample(captions[i : i + batch], seed=seed + i, resolution=64).images.cpu()
-            for i in range(0, each, batch)
-        ]
+        parts = [images.cpu() for images in draw(cascade, captions, weight, seed, batch)]
         drawn, real = [*drawn, *parts], [*real, render([case.scene for case in some], 64).cpu()]
-        hits = np.array([verdict.aligned for verdict in alignment(torch.cat(parts), captions)], float)
+        hits = np.array([verdict.aligned for verdict in verdicts(parts, captions)], float)
         rows.append({"category": name, "n": each, "aligned": round(hits.mean(), 4), "interval": interval(hits)})
     a, b = torch.cat(drawn), torch.cat(real)
     distance = {
@@ -151,15 +150,18 @@ def evaluation(cascade: Cascade, seed: int = 0, fresh: bool = False) -> dict[str
     name = hashlib.sha256(" ".join([*used, cascade.describe(), str(seed)]).encode()).hexdigest()[:12]
     folder, found = data.cache_folder() / "evaluation" / name, {}
     for part, find in PARTS.items():
-        if part.isdigit() and int(part) not in cascade.stages:
-            continue
-        path = folder / f"{part}.json"
-        if fresh or not path.exists():
-            begun = time.monotonic()
-            result = find(cascade, seed)
-            weights.write_atomic(path, json.dumps(result | {"seconds": round(time.monotonic() - begun, 1)}))
-        found[part] = json.loads(path.read_text())
+        if not part.isdigit() or int(part) in cascade.stages:
+            found[part] = kept(folder / f"{part}.json", partial(find, cascade, seed), fresh)
     return found
+
+
+def kept(path: Path, find: Callable[[], dict[str, Any]], fresh: bool = False) -> dict[str, Any]:
+    """A part of a result, read from a file, or found now and kept there; with the seconds that it took."""
+    if fresh or not path.exists():
+        begun = time.monotonic()
+        found = find()
+        weights.write_atomic(path, json.dumps(found | {"seconds": round(time.monotonic() - begun, 1)}))
+    return json.loads(path.read_text())
 
 
 def format_evaluation(found: dict[str, Any]) -> str:
