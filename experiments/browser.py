@@ -1,6 +1,6 @@
 """JupyterLab and the lecture page in a real browser: the system's Chromium, driven by Playwright, nothing outside it.
 
-python -m experiments.browser        # how fast the explorers answer (data/results/browser.json), and two screenshots
+python -m experiments.browser        # how fast the explorers answer (data/results/browser.json), and three screenshots
 """
 
 import json
@@ -33,6 +33,15 @@ QUIET = (
 )  # fmt: skip
 OUTSIDE = ("ERR_F", "favicon", "404")  # complaints about what lies outside the page, which is closed to it here
 PATIENCE = 90  # seconds until something that never came is given up
+RATER = """
+import numpy as np
+from imagen_lite import load_cascade, widgets
+from imagen_lite.evaluate.rating import Pair
+prompt = "a green cube on top of a yellow cylinder"
+sides = [load_cascade().sample([prompt] * 8, guidance_weight=w, seed=0, resolution=64).pil() for w in (3.0, 1.0)]
+pair = Pair("Positional", prompt, prompt, *(np.stack([np.asarray(picture) for picture in side]) for side in sides))
+widgets.DrawBenchRater([pair], ("w = 3", "w = 1"))
+"""
 # Presses a key on the slider and waits for another picture to be there: milliseconds, by the page's own clock.
 MOVE = """async ([selector, key]) => {
   const root = document.querySelector(selector), handle = root.querySelector('.noUi-handle');
@@ -243,6 +252,15 @@ def live(sheet: Page, prompts: list[str]) -> dict[str, Any]:
     return {"progress": summary(began), "picture": summary(drawn), "cancel": summary(stopped)}
 
 
+def rated(folder: Path) -> None:
+    """A screenshot of the rater, as the header of notebook 10 has it."""
+    write_notebook(folder / "rate.ipynb", RATER)
+    with voila(folder / "rate.ipynb", folder / "rate.log") as address, page() as sheet:
+        sheet.goto(address)
+        sheet.locator(".il-rater img").last.wait_for()
+        sheet.locator(".il-rater").screenshot(path=README / "rater.jpg", quality=85)
+
+
 def summary(taken: list[float]) -> dict[str, Any]:
     """Median and 95th percentile."""
     ranked = sorted(taken)
@@ -263,6 +281,7 @@ def main() -> None:
             sheet.locator(".il-explorer").screenshot(path=README / "explorer.png")
             live(sheet, ["a red cone"])  # loads the model
             result["live, jupyterlab"] = live(sheet, [f"a {color} cube at night" for color in COLORS])
+        rated(folder)
         with voila(folder / "try.ipynb", folder / "voila.log") as address, page() as sheet:
             sheet.goto(address)
             sheet.wait_for_selector(".il-explorer .il-screen img")

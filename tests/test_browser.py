@@ -17,6 +17,12 @@ CELLS = (
     "widgets.SaturationExplorer('trace-08')",
     "widgets.DenoisingScrubber('trace-00')",
     "widgets.AttentionMaps(widgets.word_maps(cascade, 'a red cone on the grass'))",
+    """
+import numpy as np
+from imagen_lite.evaluate.rating import Pair
+light, dark = (np.full((8, 64, 64, 3), value, 'uint8') for value in (200, 60))
+widgets.DrawBenchRater([Pair('Colors', p, p, light, dark) for p in ('a red cone', 'a blue cube')], ('light', 'dark'))
+""",
     "widgets.CascadeExplorer()",
 )
 EXPLORERS = (".il-explorer", ".il-saturation", ".il-scrubber", ".il-attention", ".il-cascade")
@@ -139,6 +145,22 @@ def test_the_cascade_is_shown_stage_by_stage_whole_and_in_detail(shown):
     sheet.wait_for_function("e => getComputedStyle(e).transform.startsWith('matrix(4')", arg=image.element_handle())
     root.get_by_role("button", name="whole", exact=True).click()
     root.get_by_role("button", name="256", exact=True).click()
+
+
+def test_pairs_are_rated_by_mouse_and_by_keyboard(shown):
+    sheet, _ = shown
+    root = sheet.locator(".il-rater")
+    root.scroll_into_view_if_needed()
+    onward = root.get_by_role("button", name="next", exact=True)
+    for number, press in enumerate((lambda b: b.click(), lambda b: b.press("Enter")), 1):
+        root.get_by_text(f"{number} of 2").wait_for()
+        assert onward.is_disabled() and root.locator("img").count() == 2
+        for button in root.get_by_role("button", name="A", exact=True).all():
+            press(button)
+        sheet.wait_for_function("b => !b.disabled", arg=onward.element_handle())
+        press(onward)
+    root.get_by_text("All rated.").wait_for()
+    assert root.get_by_role("cell", name="Colors").is_visible() and "light to dark" in root.inner_text()
 
 
 def test_a_prompt_of_ones_own_is_drawn_and_nonsense_gets_a_sentence(shown):

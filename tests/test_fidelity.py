@@ -24,6 +24,7 @@ def test_the_distance_of_two_normal_distributions_is_the_closed_form():
     shift, scale = torch.tensor([3.0, 0, 0, 0, 4.0]).double(), torch.tensor([1.0, 2.0, 3.0, 1.0, 0.5]).double()
     assert frechet_distance(a, b) == pytest.approx(0, abs=1e-9)
     assert frechet_distance(a, b + shift) == pytest.approx(25, rel=1e-9)
+    assert frechet_distance(a[:, :1], b[:, :1] + 2) == pytest.approx(4, rel=1e-9)  # one feature alone
     assert frechet_distance(a, b * scale) == pytest.approx(float((scale - 1).square().sum()), rel=1e-6)
 
 

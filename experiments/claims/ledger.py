@@ -262,7 +262,8 @@ def as_text() -> str:
     for claim in found:
         result = results.load(claim.name)
         told = "; ".join(f"{f.told} ({'yes' if f.holds else 'no'})" for f in claim.read(result))
-        how = f"{claim.how}; n = {result['n']}, {len(result['seeds'])} seeds"
+        seeds = len(result["seeds"])
+        how = f"{claim.how}; n = {result['n']}, {seeds} seed{'s' * (seeds > 1)}"
         rows.append([f"**{claim.says}** ({claim.where})", how, told, claim.verdict(result)])
     shown = [f"![{c.says}](../data/readme/{path_of(c.name).name})" for c in found if path_of(c.name).exists()]
     return "\n\n".join([table(["the paper's claim", "tried by", "found", "verdict"], rows), *shown])
