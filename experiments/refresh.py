@@ -11,7 +11,7 @@ import json
 import textwrap
 
 from experiments import blind_spots, costs, drawbench, notebooks, samplers, superres, sweeps, thresholds
-from experiments.claims import ledger
+from experiments.claims import figures, ledger
 from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table, with_interval
 from imagen_lite import sampler, viz, weights
 from imagen_lite.stage import STAGES
@@ -117,6 +117,7 @@ def texts() -> None:
         if (RESULTS / f"{name}.json").exists():
             card = insert(card, name, as_text(load_result(name)))
     weights.write_atomic(CARD, insert(card, "thresholds", thresholds.as_text(load_result("thresholds"))))
+    figures.board(ledger.verdicts()).savefig(figures.BOARD, dpi=100)
     weights.write_atomic(CLAIMS, insert(CLAIMS.read_text(), "claims", ledger.as_text()))
     if (RESULTS / "costs.json").exists():
         weights.write_atomic(SCALE, insert(SCALE.read_text(), "costs", costs.as_text(load_result("costs"))))

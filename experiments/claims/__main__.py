@@ -10,7 +10,7 @@ import argparse
 import shutil
 
 from experiments.claims import figures, results
-from experiments.claims.ledger import CLAIMS, as_text
+from experiments.claims.ledger import CLAIMS, as_text, tried
 from imagen_lite.data import cache_folder
 
 
@@ -26,8 +26,7 @@ def main() -> None:
     if unknown := set(options.names) - {claim.name for claim in CLAIMS}:
         parser.error(f"no claim is called {unknown.pop()!r}; there are {', '.join(claim.name for claim in CLAIMS)}")
     for claim in CLAIMS if options.what == "run" else ():
-        missing = not (results.FOLDER / f"{claim.name}.json").exists()
-        if claim.name in options.names or (missing and not options.names):
+        if claim.name in options.names or not (options.names or tried(claim)):
             results.save(claim.name, claim.find(), claim.models)
             figures.draw(claim.name)
     print(as_text())

@@ -16,6 +16,8 @@ from imagen_lite import weights
 FOLDER = weights.DATA / "readme"
 INKS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe & Ito's
 SHOWN = ("one thing", "text-only word")
+BOARD = FOLDER / "claims.png"
+SHADES = {"reproduced": INKS[2], "partly": INKS[4], "not at this scale": INKS[1], "not tried yet": "#dddddd"}
 
 
 def trade_off(result: dict[str, Any]) -> Figure:
@@ -80,6 +82,19 @@ def designs(result: dict[str, Any]) -> Figure:
         panel.set(xlabel=key, xscale="log", yscale="log")
     panels[0].set_ylabel("validation loss")
     panels[1].legend()
+    return figure
+
+
+def board(verdicts: dict[str, str]) -> Figure:
+    """All claims, one below the other, each behind a square in the colour of its verdict."""
+    figure, panel = pyplot.subplots(figsize=(9, 0.32 * len(verdicts) + 0.2), layout="constrained")
+    for row, (says, verdict) in enumerate(verdicts.items()):
+        shade = next(shade for word, shade in SHADES.items() if verdict.startswith(word))
+        panel.plot(0, -row, "s", markersize=12, color=shade)
+        panel.text(0.02, -row, says, va="center", fontsize=10)
+        panel.text(0.69, -row, verdict, va="center", fontsize=9, color="#555555")
+    panel.set(xlim=(-0.015, 1), ylim=(0.6 - len(verdicts), 0.6))
+    panel.axis("off")
     return figure
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.claims import guidance, lab, metrics, network, results, simple, text
-from experiments.claims.figures import path_of
+from experiments.claims.figures import BOARD, path_of
 from experiments.results import BASE, load_result, table
 
 Ends = tuple[float, float]
@@ -255,9 +255,21 @@ CLAIMS = (
 )  # fmt: skip
 
 
+def verdicts() -> dict[str, str]:
+    """What each claim says, and what came of it so far."""
+    return {
+        claim.says: claim.verdict(results.load(claim.name)) if tried(claim) else "not tried yet" for claim in CLAIMS
+    }
+
+
+def tried(claim: Claim) -> bool:
+    """Whether a claim has a result."""
+    return (results.FOLDER / f"{claim.name}.json").exists()
+
+
 def as_text() -> str:
     """The ledger as a markdown table, of what has a result, and the figures that there are."""
-    found = [claim for claim in CLAIMS if (results.FOLDER / f"{claim.name}.json").exists()]
+    found = [claim for claim in CLAIMS if tried(claim)]
     rows = []
     for claim in found:
         result = results.load(claim.name)
@@ -265,5 +277,6 @@ def as_text() -> str:
         seeds = len(result["seeds"])
         how = f"{claim.how}; n = {result['n']}, {seeds} seed{'s' * (seeds > 1)}"
         rows.append([f"**{claim.says}** ({claim.where})", how, told, claim.verdict(result)])
-    shown = [f"![{c.says}](../data/readme/{path_of(c.name).name})" for c in found if path_of(c.name).exists()]
+    shown = [f"![All claims and their verdicts](../data/readme/{BOARD.name})"]
+    shown += [f"![{c.says}](../data/readme/{path_of(c.name).name})" for c in found if path_of(c.name).exists()]
     return "\n\n".join([table(["the paper's claim", "tried by", "found", "verdict"], rows), *shown])
