@@ -2,6 +2,7 @@
 # make test                lint, types, tests, notebooks, the explorers in a browser
 # make lab                 the notebooks in JupyterLab
 # make explorer            the lecture page: guidance and thresholding on stage
+# make site                the notebooks as web pages, in build/site: sliders at work, no kernel, no network
 # make notebooks           runs the notebooks and keeps their outputs
 # make refresh             after new weights: makes again all that was made from them
 # make claims              the paper's claims, tried small: what has no result yet is tried (hours), all is printed
@@ -16,11 +17,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types browser lab explorer notebooks refresh claims
+.PHONY: help demo test lint types browser lab explorer site notebooks refresh claims
 export PROMPT OUT
 
 help:
-	@sed -n '1,8s/^# //p' Makefile
+	@sed -n '1,9s/^# //p' Makefile
 
 demo: $(VENV)/.core
 	@$(BIN)/imagen-lite sample "$$PROMPT" -o "$$OUT"
@@ -50,6 +51,9 @@ lab: $(VENV)/.core
 explorer: $(VENV)/.explorer
 	@$(BIN)/voila explorer/lecture.ipynb
 
+site: $(VENV)/.site
+	@$(BIN)/python -m experiments.site
+
 notebooks: $(VENV)/.core
 	@$(BIN)/python -m experiments.notebooks
 
@@ -78,4 +82,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.explorer: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "==> installing imagen_lite, torch and voila into $(VENV)"
 	@$(PIP) -e '.[explorer]'
+	@touch $@ $(VENV)/.core
+
+$(VENV)/.site: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "==> installing imagen_lite, torch and sphinx into $(VENV)"
+	@$(PIP) -e '.[site]'
 	@touch $@ $(VENV)/.core
