@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import urllib.request
@@ -22,6 +21,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import ConsoleMessage, Page, Route, sync_playwright
 
+from experiments import site
 from experiments.results import ROOT, save_result
 from imagen_lite.scenes.world import COLORS
 
@@ -32,6 +32,11 @@ QUIET = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 OUTSIDE = ("ERR_F", "favicon", "404")  # complaints about what lies outside the page, which is closed to it here
+SAVED = {"@jupyter-widgets/html-manager@1.0.15": ["dist/embed-amd.js"], "requirejs@2.3.7": ["require.js"]}
+FILES = {
+    "embed-amd.js": "embed-amd.js",
+    "require.min.js": "require.js",
+}  # what a saved page asks for -> what it is given
 PATIENCE = 90  # seconds until something that never came is given up
 RATER = """
 import numpy as np
@@ -143,20 +148,11 @@ def voila(notebook: Path, log: Path) -> Iterator[str]:
 
 def widget_scripts(folder: Path) -> dict[str, Path] | None:
     """What a saved page fetches from outside to bring its widgets to life, by npm; None without npm or a network."""
-    npm = shutil.which("npm")
-    wanted = {"embed-amd.js": "@jupyter-widgets/html-manager@1", "require.min.js": "requirejs@2"}
-    if npm is None:
+    try:
+        site.fetch_scripts(folder / "scripts", SAVED)
+    except site.NoScripts:
         return None
-    found = {}
-    for name, package in wanted.items():
-        packed = subprocess.run([npm, "pack", "--silent", package], cwd=folder, capture_output=True, text=True)
-        if packed.returncode:
-            return None
-        with tarfile.open(folder / packed.stdout.split()[-1]) as archive:
-            inside = next(m for m in archive.getnames() if m.endswith(("dist/embed-amd.js", "package/require.js")))
-            (folder / name).write_bytes(archive.extractfile(inside).read())  # pyright: ignore
-        found[name] = folder / name
-    return found
+    return {name: folder / "scripts" / file for name, file in FILES.items()}
 
 
 def saved_page(notebook: Path, folder: Path) -> Path:

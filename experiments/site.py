@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.results import ROOT
@@ -26,8 +27,8 @@ class NoScripts(Exception):
     """The scripts that the pages need could not be fetched."""
 
 
-def fetch_scripts(folder: Path) -> None:
-    """Takes what the pages ask for out of npm's packages, of exactly these versions; npm keeps what it fetched.
+def fetch_scripts(folder: Path, scripts: Mapping[str, Sequence[str]] = SCRIPTS) -> None:
+    """Takes what pages ask for out of npm's packages, of exactly these versions; npm keeps what it fetched.
 
     Raises:
         NoScripts: there is no npm, or it could not fetch.
@@ -36,7 +37,7 @@ def fetch_scripts(folder: Path) -> None:
     if npm is None:
         raise NoScripts("the site needs npm to be built, and it is not there: install Node.js (https://nodejs.org)")
     folder.mkdir()
-    for package, wanted in SCRIPTS.items():
+    for package, wanted in scripts.items():
         with tempfile.TemporaryDirectory() as temporary:
             command = [npm, "pack", "--silent", "--prefer-offline", "--fetch-retries=1", package]
             if subprocess.run(command, cwd=temporary, capture_output=True).returncode:
