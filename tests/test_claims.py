@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.claims import encoders, figures, guidance, lab, ledger, network, results, text
+from experiments.claims import direct, encoders, figures, guidance, lab, ledger, network, results, text
 from imagen_lite import data
 from imagen_lite.data import Pool
 from imagen_lite.recipes.evaluation import kept
 from imagen_lite.scenes import parse
 from imagen_lite.scenes.claims import satisfied
 from imagen_lite.scenes.clip_lite import kernel_distance
+from imagen_lite.text import null_text
 from imagen_lite.train import Ema, Progress
-from imagen_lite.unet import UNetConfig
+from imagen_lite.unet import EfficientUNet, UNetConfig
 
 SMALL = UNetConfig(channels=(16, 32), blocks=(1, 1), attention=(None, "self"), strides=(1, 2), head_channels=16)
 
@@ -50,6 +51,38 @@ def test_guidance_asks_other_captions_of_every_seed():
 
 
 # What is tried -------------------------------------------------------------------------------------------------------
+
+
+def test_a_direct_network_says_nothing_of_the_noise_unless_its_layers_do():
+    text, x, t = null_text(2, 256, 4), torch.randn(2, 3, 32, 32), torch.tensor([0.2, 0.99])
+    torch.manual_seed(0)
+    one, other = direct.DirectUNet(SMALL), EfficientUNet(SMALL)
+    assert one(x, t, text).abs().max() < 1e-4  # the last layer begins at zero
+    assert torch.allclose(other(x, t, text), (t * torch.pi / 2).sin().view(-1, 1, 1, 1) * x, atol=1e-6)
+    torch.nn.init.normal_(one.out.weight, std=0.1)
+    other.load_state_dict(one.state_dict())
+    said, as_well = one(x, t, text), other(x, t, text)
+    assert said.std() > 0.1 and not torch.allclose(said, as_well, atol=0.1)
+
+
+def test_both_networks_are_judged_at_each_weight_and_threshold(pool, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGEN_LITE_CACHE", str(tmp_path))
+    monkeypatch.setattr(lab, "TRAIN", dataclasses.replace(lab.TRAIN, batch=4, warmup=1))
+    monkeypatch.setattr(lab, "SAMPLING", dataclasses.replace(lab.SAMPLING, steps=2))
+    monkeypatch.setattr(lab, "a_core_each", lambda jobs: [job() for job in jobs])
+    networks = {name: dataclasses.replace(trial, unet=SMALL, steps=2) for name, trial in direct.NETWORKS.items()}
+    monkeypatch.setattr(direct, "NETWORKS", networks)
+    result = direct.thresholds(2, (0, 1))
+    assert len(result["rows"]) == 2 * 2 * len(guidance.HIGH) * len(guidance.THRESHOLDS)
+    assert len(figures.networks(result).axes) == 6
+    for row in result["rows"]:
+        dynamic = row["threshold"] == "dynamic" and row["network"] == direct.ITSELF
+        row["right"], row["kernel"] = ([1, 1], 1.0) if dynamic else ([0, 1], 2.0)
+    verdict = next(claim.verdict for claim in ledger.CLAIMS if claim.name == "direct")
+    assert verdict(result) == "partly"  # of two captions nobody can say which are right more often
+    for row in result["rows"]:
+        row["kernel"] = -row["kernel"]
+    assert verdict(result) == "not at this scale"
 
 
 def test_an_untrained_encoder_stays_and_a_joint_one_learns(pool, tmp_path, monkeypatch):
@@ -106,7 +139,7 @@ def test_objectives_hide_and_ask_for_what_they_should():
 
 
 def test_variants_differ_in_one_thing_and_share_the_trial_in_the_middle():
-    shown = text.variants(text.ENCODERS, text.UNETS)
+    shown = text.variants(text.ENCODERS, text.UNETS, seeds=(0, 1, 2))
     assert shown["t5-lite-base"] == shown["U-Net 1.7 M"]
     assert {t.encoder for t in shown["U-Net 3.4 M"]} == {"t5-lite-base"} and [
         t.seed for t in shown["t5-lite-tiny"]

@@ -9,13 +9,14 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from experiments.augmentation import CURVES
-from experiments.claims import guidance, results, text
+from experiments.claims import direct, guidance, results, text
 from experiments.claims.lab import WEIGHTS
 from imagen_lite import weights
 
 FOLDER = weights.DATA / "readme"
 INKS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe & Ito's
 SHOWN = ("one thing", "text-only word")
+MEASURED = ("share drawn right", "kernel distance to renders", "share at the range's ends")
 BOARD = FOLDER / "claims.png"
 SHADES = {"reproduced": INKS[2], "partly": INKS[4], "not at this scale": INKS[1], "not tried yet": "#dddddd"}
 
@@ -38,19 +39,36 @@ def trade_off(result: dict[str, Any]) -> Figure:
 def thresholds(result: dict[str, Any]) -> Figure:
     """What is right, how far off, and how much sits at the range's ends, over the weight; a line a threshold."""
     figure, panels = pyplot.subplots(1, 3, figsize=(10, 3), layout="constrained")
+    threshold_lines(panels, result["rows"])
+    for panel, title in zip(panels, MEASURED, strict=True):
+        panel.set(title=title, xlabel="guidance weight w")
+    panels[0].legend()
+    return figure
+
+
+def threshold_lines(panels: Any, rows: list[dict[str, Any]]) -> None:
+    """The three panels of `thresholds`."""
     for name, ink in zip(guidance.THRESHOLDS, INKS, strict=False):
         where = [{"weight": w, "threshold": name} for w in guidance.HIGH]
-        rows = result["rows"]
         lines = (
             [guidance.pooled(rows, **at).mean() for at in where],
             *([np.mean(guidance.mean_of(rows, key, **at)) for at in where] for key in ("kernel", "at_the_end")),
         )
         for panel, line in zip(panels, lines, strict=True):
             panel.plot(guidance.HIGH, line, "o-", color=ink, label=name)
-    titles = ("share drawn right", "kernel distance to renders", "share at the range's ends")
-    for panel, title in zip(panels, titles, strict=True):
-        panel.set(title=title, xlabel="guidance weight w")
-    panels[0].legend()
+
+
+def networks(result: dict[str, Any]) -> Figure:
+    """The same for two networks: above that which answers with ε itself, below its preconditioned twin."""
+    figure, panels = pyplot.subplots(2, 3, figsize=(10, 5.4), sharex=True, sharey="col", layout="constrained")
+    for row, name in zip(panels, direct.NETWORKS, strict=True):
+        threshold_lines(row, direct.of(result, name)["rows"])
+        row[0].set_ylabel(name)
+    for panel, title in zip(panels[0], MEASURED, strict=True):
+        panel.set_title(title)
+    for panel in panels[1]:
+        panel.set_xlabel("guidance weight w")
+    panels[0, 0].legend()
     return figure
 
 
@@ -99,7 +117,7 @@ def board(verdicts: dict[str, str]) -> Figure:
 
 
 FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
-    "trade-off": trade_off, "thresholds": thresholds, "efficient": designs,
+    "trade-off": trade_off, "thresholds": thresholds, "direct": networks, "efficient": designs,
     **dict.fromkeys(("pre-training", "sizes", "rivals", "sequence", "skips"), trials),
 }  # fmt: skip
 

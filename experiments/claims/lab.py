@@ -60,6 +60,7 @@ class Trial:
     steps: int = TRAIN.steps
     side: int = SIDE
     minutes: float | None = None  # it stops after so long, if `steps` are not over before
+    network: type[EfficientUNet] = EfficientUNet
 
     @property
     def folder(self) -> Path:
@@ -114,7 +115,7 @@ def train(trial: Trial) -> tuple[Cascade, Progress]:
     reads = cast(FrozenTextEncoder, encoder)  # as it is called here
     batches = Captioned(pool, reads, recipe, CPU)
     torch.manual_seed(trial.seed)
-    unet = EfficientUNet(recipe.unet).to(memory_format=torch.channels_last)  # pyright: ignore
+    unet = trial.network(recipe.unet).to(memory_format=torch.channels_last)  # pyright: ignore
     model: nn.Module = unet
     if text is not None:
         batches.text = cast(EncodedText, text)
@@ -184,11 +185,15 @@ HARD = {
 }
 
 
-def drawn(cascade: Cascade, captions: list[str], weight: float, seed: int, batch: int = 128) -> Tensor:
+def drawn(
+    cascade: Cascade, captions: list[str], weight: float, seed: int, threshold: str = "dynamic", batch: int = 128
+) -> Tensor:
     """What is drawn of the captions, enlarged to what the judges look at, (n, 3, 64, 64)."""
     size = max(cascade.stages)
     parts = [
-        cascade.sample(captions[i : i + batch], guidance_weight=weight, seed=seed + i, resolution=size).images
+        cascade.sample(
+            captions[i : i + batch], guidance_weight=weight, threshold=threshold, seed=seed + i, resolution=size
+        ).images
         for i in range(0, len(captions), batch)
     ]
     return enlarged(torch.cat(parts))

@@ -12,7 +12,7 @@ import numpy as np
 from experiments.claims import lab
 from experiments.claims.lab import HARD, UNET, Trial, hits
 
-SEEDS = (0, 1, 2)
+SEEDS = (0,)  # more of them take 8 minutes of a core for each variant
 W = 4.0  # the weight at which trials are compared
 CATEGORIES = ("one thing", "text-only word", *HARD)
 READ = ("t5-lite-base", "untrained", "joint", "clip-lite")  # what has read, and what has not
