@@ -20,12 +20,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from experiments.distances import distance, nearer
 from experiments.results import save_result, table
 from experiments.superres import bicubic, drawer, pairs
 from imagen_lite import data, viz, weights
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.evaluate.alignment_report import interval
-from imagen_lite.evaluate.fidelity import frechet_distance
 from imagen_lite.recipes import sr256, super_resolution
 from imagen_lite.recipes.evaluation import windows
 from imagen_lite.stage import load_stage
@@ -60,11 +60,6 @@ def train(max_minutes: float | None, steps: int) -> None:
 def window_features(images: Tensor) -> Tensor:
     """The reader's features of each window of pictures (B, 3, H, W): (B, windows, D)."""
     return torch.stack([windows(image[None], WINDOW) for image in images])
-
-
-def distance(features: np.ndarray | Tensor, real: np.ndarray | Tensor) -> float:
-    """The Fréchet distance of two sets of windows' features, (B, windows, D) each."""
-    return frechet_distance(*(torch.as_tensor(f).flatten(0, 1) for f in (features, real)))
 
 
 def inputs(base: Cascade, n: int, batch: int) -> Iterator[tuple[Tensor, dict[str, Tensor], list[str], list[int]]]:
@@ -111,11 +106,6 @@ def judge(features: dict[tuple, np.ndarray], real: np.ndarray) -> dict[str, Any]
         ends = interval(*cells, statistic=nearer, resamples=200)
         gains.append({"weight": w, "nearer": round(nearer(*cells), 5), "interval": ends})
     return {"n": len(real), "windows": real.shape[1], "rows": rows, "bicubic": plain, "gains": gains}
-
-
-def nearer(a: np.ndarray, b: np.ndarray, real: np.ndarray) -> float:
-    """By how much `a` is nearer to the real pictures than `b`, by the Fréchet distance of windows' features."""
-    return distance(b, real) - distance(a, real)
 
 
 def curves(result: dict[str, Any]) -> Figure:

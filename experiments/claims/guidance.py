@@ -9,11 +9,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments.claims.results import folder_of
+from experiments.distances import distance, nearer
 from experiments.results import BASE
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.evaluate import alignment, saturated_share
 from imagen_lite.evaluate.alignment_report import PLAIN, Case, cases, interval
-from imagen_lite.evaluate.fidelity import frechet_distance, reader_features
+from imagen_lite.evaluate.fidelity import reader_features
 from imagen_lite.recipes.evaluation import kept
 from imagen_lite.scenes.clip_lite import kernel_distance
 from imagen_lite.scenes.renderer import render
@@ -74,18 +75,12 @@ def cells(name: str, ways: list[tuple[float, str]], n: int) -> dict[str, Any]:
 def distances(features: dict[tuple[float, str], np.ndarray], real: np.ndarray) -> list[dict[str, Any]]:
     """The Fréchet distance of each way, and how much further off it is than the nearest, with the paired interval."""
 
-    def distance(a: np.ndarray, b: np.ndarray) -> float:
-        return frechet_distance(torch.from_numpy(a), torch.from_numpy(b))
-
-    def more(a: np.ndarray, least: np.ndarray, b: np.ndarray) -> float:
-        return distance(a, b) - distance(least, b)
-
     found = {way: distance(table, real) for way, table in features.items()}
     least = features[min(found, key=lambda way: found[way])]
     return [
         {
             "weight": way[0], "threshold": way[1], "frechet": round(found[way], 5),
-            "more": interval(table, least, real, statistic=more, resamples=200),
+            "more": interval(least, table, real, statistic=nearer, resamples=200),
         }
         for way, table in features.items()
     ]  # fmt: skip
