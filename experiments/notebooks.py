@@ -57,14 +57,14 @@ def run(path: Path) -> dict[str, Any]:
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
-        seconds = time.monotonic() - begun
+        seconds = round(time.monotonic() - begun, 1)
         memory = _peak_memory(client)
         client.set_widgets_metadata()
     notebook.metadata.language_info = {"name": "python"}  # nothing that differs from machine to machine
     told = f"**Run time** {seconds:.0f} s on {os.cpu_count()} CPU cores."
     notebook.cells[0].source = re.sub(r"\*\*Run time\*\*.*", told, notebook.cells[0].source)
     write_atomic(path, nbformat.writes(notebook) + "\n")
-    return {"seconds": round(seconds, 1), "peak_mb": memory}
+    return {"seconds": seconds, "peak_mb": memory}
 
 
 def run_all(paths: list[Path]) -> None:
@@ -84,14 +84,14 @@ def _peak_memory(client: NotebookClient) -> int | None:
 
 
 def times() -> str:
-    """The table of run times and memory, as markdown; CUDA stays empty until it is measured."""
+    """The table of run times and memory, as markdown."""
     measured = load_result("notebooks")["notebooks"]
     rows = [
-        [f"[{path.stem[:2]}](notebooks/{path.name})", _title(path), f"{at['seconds']:.0f} s", "", f"{at['peak_mb']} MB"]
+        [f"[{path.stem[:2]}](notebooks/{path.name})", _title(path), f"{at['seconds']:.0f} s", f"{at['peak_mb']} MB"]
         for path in notebooks()
         if (at := measured.get(path.stem))
     ]
-    return table(["", "notebook", "2 CPU cores", "CUDA", "memory"], rows)
+    return table(["", "notebook", "2 CPU cores", "memory"], rows)
 
 
 def _title(path: Path) -> str:
@@ -160,13 +160,13 @@ def _figures(notebook: NotebookNode) -> list[str]:
 
 
 def _references(notebook: NotebookNode, path: Path) -> list[str]:
-    """Links lead somewhere, and what is said to stand in the paper is there."""
+    """Links lead to files (JupyterLab opens no folder), and what is said to stand in the paper is there."""
     wrong = []
     for cell in notebook.cells:
         if cell.cell_type != "markdown":
             continue
         for link in re.findall(r"\]\(([^)\s]+)\)", cell.source):
-            if not link.startswith(("https://", "#")) and not (path.parent / link.split("#")[0]).exists():
+            if not link.startswith(("https://", "#")) and not (path.parent / link.split("#")[0]).is_file():
                 wrong.append(f"a link that leads nowhere: {link}")
         own = re.sub(r"\*Imagen Video\*.*|[A-Z][\w ]+ et al\.[^)]*", "", cell.source)  # without other papers' numbers
         for what, pattern, there in (

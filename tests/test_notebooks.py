@@ -63,6 +63,7 @@ MUTE = new_output("display_data", {"image/png": "aGk="})
         ([new_code_cell("x", execution_count=1, outputs=[MUTE]), new_markdown_cell("*Fig. 1. A.*")], "without words"),
         ([new_markdown_cell("![](picture.png)")], "without words"),
         ([new_markdown_cell("[there](nowhere.py)")], "leads nowhere: nowhere.py"),
+        ([new_markdown_cell("[there](.)")], "leads nowhere: ."),
         ([new_markdown_cell("as §7.3 says")], "no §7.3"),
         ([new_markdown_cell("as App. G says, and App. D.9")], "no App. D.9"),
         ([new_markdown_cell("see Fig. A.99")], "no Fig. A.99"),
