@@ -1,6 +1,5 @@
-"""Thresholds once more, for a network that answers with ε itself, as the paper's does (§2.3), and for its twin.
-
-The twin is preconditioned, as all networks of imagen_lite are: what it says is not divided by a small alpha.
+"""Thresholds once more, for a network that answers with ε itself and learns by the plain loss on it, as the paper's
+does (§2.1, §2.3), and for its twin, which is preconditioned and trained as all networks of imagen_lite are.
 """
 
 import dataclasses
@@ -18,6 +17,7 @@ from experiments.claims.lab import Trial
 from experiments.claims.results import folder_of
 from imagen_lite.cascade import Cascade
 from imagen_lite.evaluate import alignment, saturated_share
+from imagen_lite.recipes.base64 import Base64Loss
 from imagen_lite.recipes.evaluation import kept
 from imagen_lite.scenes.clip_lite import kernel_distance
 from imagen_lite.scenes.renderer import render
@@ -36,7 +36,15 @@ class DirectUNet(EfficientUNet):
         return (super().forward(x_t, t, text, *conditions) - c_skip * x_t.float()) / c_out
 
 
-NETWORKS = {ITSELF: Trial("direct", network=DirectUNet), TWIN: Trial("t5-lite-base")}
+class PlainLoss(Base64Loss):
+    """The paper's: each error of ε counts alike."""
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Ones (B,)."""
+        return torch.ones_like(t)
+
+
+NETWORKS = {ITSELF: Trial("direct", network=DirectUNet, loss=PlainLoss), TWIN: Trial("t5-lite-base")}
 
 
 def cell(cascade: Cascade, asked: list[lab.Ask], weight: float, threshold: str, seed: int) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Trial:
     side: int = SIDE
     minutes: float | None = None  # it stops after so long, if `steps` are not over before
     network: type[EfficientUNet] = EfficientUNet
+    loss: type[base64.Base64Loss] = base64.Base64Loss
 
     @property
     def folder(self) -> Path:
@@ -123,7 +124,7 @@ def train(trial: Trial) -> tuple[Cascade, Progress]:
         captions = [text for own, mirror in zip(pool.captions, pool.mirrored, strict=True) for text in own + mirror]
         batches.text = LearnedText(captions, reads, LENGTH, CPU)
         model = nn.ModuleDict({"unet": unet, "text": encoder.model})
-    loss = base64.Base64Loss(unet, batches, trial.seed, default_dtype(CPU))
+    loss = trial.loss(unet, batches, trial.seed, default_dtype(CPU))
     left = None if trial.minutes is None else minutes_left(trial.folder, trial.minutes)
     ema, progress = fit(model, loss, recipe.train, trial.folder, max_minutes=left)
     check_ended(progress, trial.steps, trial.minutes)

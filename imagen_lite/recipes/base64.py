@@ -99,8 +99,11 @@ class Base64Loss:
         eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
         with precision(images.device, self.dtype):
             text = self.batches.text(row).drop(u[:, 1] >= recipe.text_dropout)
-            weight = loss_weight(recipe.schedule.log_snr(t), "eps", "snr+1")  # 1 / α²: the plain loss on v
-            return denoising_loss(self.model, recipe.schedule, images, t, eps, weight, text)
+            return denoising_loss(self.model, recipe.schedule, images, t, eps, self.weight(t), text)
+
+    def weight(self, t: Tensor) -> Tensor:
+        """1 / α², which makes a loss on ε the plain loss on v: (B,)."""
+        return loss_weight(self.batches.recipe.schedule.log_snr(t), "eps", "snr+1")
 
 
 @torch.no_grad()
