@@ -6,6 +6,7 @@
 # make notebooks           runs the notebooks and keeps their outputs
 # make refresh             after new weights: makes again all that was made from them
 # make claims              the paper's claims, tried small: what has no result yet is tried (hours), all is printed
+# make soak                faults done on purpose (kills, full disks, hostile files, ...), and what came of them: hours
 # Each makes .venv and installs what it needs, once; again only when pyproject.toml or constraints.txt change.
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
@@ -17,11 +18,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types browser lab explorer site notebooks refresh claims
+.PHONY: help demo test lint types browser lab explorer site notebooks refresh claims soak
 export PROMPT OUT
 
 help:
-	@sed -n '1,9s/^# //p' Makefile
+	@sed -n '1,10s/^# //p' Makefile
 
 demo: $(VENV)/.core
 	@$(BIN)/imagen-lite sample "$$PROMPT" -o "$$OUT"
@@ -49,7 +50,7 @@ lab: $(VENV)/.core
 	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 explorer: $(VENV)/.explorer
-	@$(BIN)/voila explorer/lecture.ipynb
+	@$(BIN)/voila explorer/lecture.ipynb --MappingKernelManager.cull_idle_timeout=120 --MappingKernelManager.cull_interval=30
 
 site: $(VENV)/.site
 	@$(BIN)/python -m experiments.site
@@ -62,6 +63,9 @@ refresh: $(VENV)/.core
 
 claims: $(VENV)/.core
 	@$(BIN)/python -m experiments.claims run
+
+soak: $(VENV)/.dev | browser
+	@$(BIN)/python -m experiments.soak
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "imagen_lite needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }

@@ -4,10 +4,12 @@ What is heavy (torch, models) is imported inside the commands, so that `--help` 
 """
 
 import os
+import signal
 import sys
 import time
 import warnings
 from contextlib import contextmanager
+from errno import errorcode
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,14 +30,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 
+# What to do about an errno.
+HELP: dict[str, str] = dict.fromkeys(("ENOSPC", "EDQUOT", "EFBIG"), "; free some disk space")
+HELP |= dict.fromkeys(("EROFS", "EACCES"), "; name another folder (--output, IMAGEN_LITE_CACHE, IMAGEN_LITE_DATA)")
+HELP |= {"ENOMEM": "; ask for less at once (--count, --resolution), or close other programs"}
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the best there is.")]
 
 
 @app.command()
 def sample(
-    prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="PROMPT...", help="What to draw.", show_default=False)
-    ] = None,
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="What to draw.")] = None,
     guidance_weight: Annotated[
         float | None, typer.Option("--guidance-weight", "-w", help="How strongly the prompt pulls; 1 is off.")
     ] = None,
@@ -46,9 +50,7 @@ def sample(
     seed: Annotated[int | None, typer.Option(help="Picture i of the call uses seed + i.  [default: 0]")] = None,
     count: Annotated[int, typer.Option(min=1, max=64, help="Pictures per prompt.")] = 1,
     surprise: Annotated[bool, typer.Option("--surprise", help="Make up a prompt.")] = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes: .png, .jpg or .webp.")] = Path(
-        "out.png"
-    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where it goes: .png, .jpg, .webp.")] = Path("out.png"),
     model: Annotated[str | None, typer.Option(help="A model of your own: its folder, or its id on the hub.")] = None,
     device: Device = None,
 ):
@@ -69,11 +71,10 @@ def sample(
         captions, guidance_weight=guidance_weight, threshold=threshold, percentile=percentile, steps=steps,
         seed=seed or 0, resolution=resolution, progress=True,
     )  # fmt: skip
-    seconds = time.perf_counter() - start
     viz.save(viz.grid(out.images), output)
     size = "×".join(str(n) for n in out.images.shape[2:])
     what = "1 picture" if len(captions) == 1 else f"{len(captions)} pictures"
-    typer.echo(f"Drew {what} of {size} in {seconds:.1f} s: {output.resolve()}")
+    typer.echo(f"Drew {what} of {size} in {time.perf_counter() - start:.1f} s: {output.resolve()}")
     if not model:  # the reader knows our world alone
         _say_what_is_seen(out.stages[min(out.stages)], captions)
 
@@ -139,15 +140,12 @@ def bench(
     from imagen_lite import bench as benchmark
 
     result = benchmark.run(repeats, device)
-    typer.echo(benchmark.format_rows(result))
-    _write_json(json, result)
+    _tell(benchmark.format_rows(result), json, result)
 
 
 @app.command()
 def progress(
-    path: Annotated[
-        Path | None, typer.Argument(metavar="MY_IMAGEN", help="A my_imagen.py.", show_default=False)
-    ] = None,
+    path: Annotated[Path | None, typer.Argument(metavar="MY_IMAGEN", help="A my_imagen.py.")] = None,
 ):
     """Which exercises of the notebooks are solved: what my_imagen.py holds, here or in notebooks/."""
     from imagen_lite import learn
@@ -183,12 +181,12 @@ def evaluate(
         raise ValueError(f"there is no {what!r} to evaluate; choose from {', '.join(ways)}")
     result, told = ways[what](processes.join(default_device(device)))
     if processes.place()[0] == 0:
-        typer.echo(told(result))
-        _write_json(json, result)
+        _tell(told(result), json, result)
     processes.leave()
 
 
-def _write_json(path: Path | None, result: dict) -> None:
+def _tell(text: str, path: Path | None, result: dict) -> None:
+    typer.echo(text)
     if path:
         from imagen_lite.weights import write_atomic
 
@@ -197,10 +195,8 @@ def _write_json(path: Path | None, result: dict) -> None:
 
 def _prompts(prompts: list[str], surprise: bool, seed: int | None) -> list[str]:
     """The prompts asked for, or one made up."""
-    if prompts and surprise:
-        raise ValueError("give a PROMPT or --surprise, not both")
-    if not prompts and not surprise:
-        raise ValueError('say what to draw, such as "a red cone on the grass", or ask for --surprise')
+    if bool(prompts) == surprise:
+        raise ValueError('say what to draw, such as "a red cone on the grass", or ask for --surprise, not both')
     if not surprise:
         from imagen_lite.inputs import check_prompts
 
@@ -260,16 +256,20 @@ def one_sentence_errors():
     warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
     try:
         yield
-    except (ValueError, RuntimeError, OSError, ImportError) as error:
+    except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
         if os.environ.get("IMAGEN_LITE_DEBUG"):
             raise
-        text = str(error).strip() or type(error).__name__
-        print(f"imagen-lite: {text.splitlines()[0]}", file=sys.stderr)
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        memory = isinstance(error, MemoryError) or " allocate" in text or "could not create a" in text  # oneDNN's way
+        code = "ENOMEM" if memory else errorcode.get(getattr(error, "errno", None) or 0, "")
+        print(f"imagen-lite: {text}{HELP.get(code, '')}", file=sys.stderr)
         sys.exit(1)
 
 
 def main() -> None:
-    """The entry point `imagen-lite`."""
+    """The entry point `imagen-lite`. SIGTERM ends it as Ctrl-C does: what was half written is taken away."""
+    sys.stdout.reconfigure(errors="replace")  # pyright: ignore  # a terminal without "×" or "✓" is no reason to fail
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with one_sentence_errors():
         app()
 

@@ -30,7 +30,7 @@ WORKER_BYTES = 3.5e9  # what a process that renders on a GPU may take of its mem
 
 def cache_folder() -> Path:
     """Where rendered pictures and training runs live: `$IMAGEN_LITE_CACHE`, else ~/.cache/imagen_lite."""
-    return Path(os.environ.get("IMAGEN_LITE_CACHE", Path.home() / ".cache" / "imagen_lite"))
+    return Path(os.environ.get("IMAGEN_LITE_CACHE") or Path.home() / ".cache" / "imagen_lite")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def pool(
         device: a CUDA device renders there; with any other every CPU core renders shards of its own.
 
     Raises:
-        ValueError: unknown split, or more pictures than it has seeds.
+        ValueError: unknown split, or more pictures than it has seeds. RuntimeError: a shard is damaged.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
@@ -95,15 +95,22 @@ def pool(
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.device(device or "cpu").type == "cuda" else None
     jobs = [(folder, k, first + k * SHARD, size, window, combinations, device) for k in range(shards)]
-    missing = [job for job in jobs if not (folder / f"{job[1]:05d}.npy").exists()]
-    _render_shards(missing, device, progress)
-    texts = [json.loads((folder / f"{k:05d}.json").read_text()) for k in range(shards)]
-    return Pool(
-        [np.load(folder / f"{k:05d}.npy", mmap_mode="r") for k in range(shards)],
-        [c for shard in texts for c in shard["captions"]],
-        [c for shard in texts for c in shard["mirrored"]],
-        list(range(first, first + shards * SHARD)),
-    )
+    _render_shards([job for job in jobs if not (folder / f"{job[1]:05d}.npy").exists()], device, progress)
+    pictures, texts = zip(*(read_shard(folder, k) for k in range(shards)), strict=True)
+    captions, mirrored = ([c for shard in texts for c in shard[key]] for key in ("captions", "mirrored"))
+    return Pool(list(pictures), captions, mirrored, list(range(first, first + shards * SHARD)))
+
+
+def read_shard(folder: Path, k: int) -> tuple[np.ndarray, dict]:
+    """The pictures of a shard, memory-mapped, and what stands beside them. Raises RuntimeError: it is damaged."""
+    name = folder / f"{k:05d}"
+    try:
+        pictures, told = np.load(f"{name}.npy", mmap_mode="r"), json.loads(Path(f"{name}.json").read_text())
+        if pictures.dtype != np.uint8 or len(told["captions"]) != len(pictures):
+            raise ValueError("its pictures and captions do not belong together")
+    except Exception as error:  # of many kinds, for what is truncated or from elsewhere
+        raise RuntimeError(f"the shard {name} is damaged ({error}); delete {folder}, to make it again") from error
+    return pictures, told
 
 
 def _render_shards(jobs: list[tuple], device: str | None, progress: bool) -> None:
@@ -128,10 +135,10 @@ def _render_shard(job: tuple) -> None:
     else:
         parts = [render([s], size, window=window_of(s, size, window), device=device) for s in scenes]
     pictures = np.concatenate([to_uint8(part).cpu().numpy() for part in parts])
-    written = json.dumps(dict(zip(("captions", "mirrored"), caption_lists(scenes), strict=True)))
+    captions, mirrored = caption_lists(scenes)
     array = io.BytesIO()
     np.save(array, pictures)
-    write_atomic(folder / f"{k:05d}.json", written)
+    write_atomic(folder / f"{k:05d}.json", json.dumps({"captions": captions, "mirrored": mirrored}))
     write_atomic(folder / f"{k:05d}.npy", array.getvalue())
 
 

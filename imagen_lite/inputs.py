@@ -18,7 +18,7 @@ def check_prompts(prompts: str | Sequence[str]) -> list[str]:
             raise ValueError(f"a prompt must be a string, not {prompt!r}")
         letters = [c for c in prompt if c.isalpha()]
         if not letters:
-            raise ValueError(f"the prompt {prompt!r} has no words; say what to draw, such as 'a red cone on the grass'")
+            raise ValueError(f"the prompt {prompt[:40]!r} has no words; say what to draw, as 'a red cone on the grass'")
         if len(prompt) > LONGEST_PROMPT:
             raise ValueError(
                 f"the prompt has {len(prompt):,} characters ({prompt[:40]!r}…); say it in {LONGEST_PROMPT:,} at most, "

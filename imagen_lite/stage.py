@@ -103,15 +103,17 @@ def load_stage(folder: str | Path, device: str | torch.device | None = None) -> 
     folder = weights.located(folder)
     config = weights.load_config(folder)
     try:
-        schedule = dict(config["schedule"])
-        unet = EfficientUNet(UNetConfig.from_dict(config["unet"]))
-        stage = Stage(
-            unet, SCHEDULES[schedule.pop("name")](**schedule), config["resolution"], config["kind"],
-            Sampling(**config["sampling"]),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+        settings = dict(config["schedule"])
+        schedule = SCHEDULES[settings.pop("name")](**settings)
+        plan = UNetConfig.from_dict(dict(config["unet"]))
+        if sum(plan.blocks) > 1000 or not 1 <= config["resolution"] <= 16384:
+            raise ValueError("its size is out of all bounds")
+        with torch.device("meta"):  # without memory, until the tensors have been seen to fit
+            unet = EfficientUNet(plan)
+        stage = Stage(unet, schedule, config["resolution"], config["kind"], Sampling(**config["sampling"]))
+    except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise weights.WeightsError(
-            f"{Path(folder) / weights.CONFIG} describes no stage of this version ({type(error).__name__}: {error}); "
+            f"{folder / weights.CONFIG} describes no stage of this version ({type(error).__name__}: {error!s:.200}); "
             f"restore it from git, or train it again."
         ) from error
     weights.load_into(unet, folder)
@@ -124,8 +126,7 @@ def default_device(device: str | torch.device | None = None) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device is None:
         return torch.device(next(name for name, available in there.items() if available))
-    kind = str(device).split(":")[0]
-    if not there.get(kind, False):
+    if not there.get(str(device).split(":")[0], False):
         raise ValueError(f"device {str(device)!r} is not there; choose from {', '.join(n for n in there if there[n])}")
     return torch.device(device)
 

@@ -6,22 +6,23 @@ what the checkpoint holds, so a run that was stopped at any moment goes on to th
 
 import json
 import math
-import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from imagen_lite import processes
+from imagen_lite.weights import write_atomic
 
 
 @dataclass(frozen=True)
@@ -128,23 +129,19 @@ class Ema:
 
 
 def save_state(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer, progress: dict) -> None:
-    """Write a checkpoint in one file, whole or not at all (a temporary file, synced, then renamed)."""
-    named = dict(model.named_parameters())
-    tensors = {f"model.{k}": v.detach() for k, v in named.items()}
-    tensors |= {f"ema.{k}": v for k, v in ema.shadow.items()}
-    for name, p in named.items():
-        for key, value in optimizer.state.get(p, {}).items():
-            tensors[f"{key}.{name}"] = value
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    tensors = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
-    save_file(tensors, partial, {"progress": json.dumps(progress)})
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Write a checkpoint in one file, whole or not at all (a temporary file, synced, then renamed).
+
+    Raises:
+        OSError: it cannot be written; the one before is kept.
+    """
+    tensors = {f"ema.{k}": v for k, v in ema.shadow.items()}
+    for name, p in model.named_parameters():
+        tensors |= {f"{key}.{name}": v for key, v in {"model": p.detach(), **optimizer.state.get(p, {})}.items()}
+    content = save({k: v.contiguous().cpu() for k, v in tensors.items()}, {"progress": json.dumps(progress)})
+    write_atomic(path, content)
 
 
-def load_state(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> dict:
+def load_state(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> "Progress":
     """Read a checkpoint back; returns its progress.
 
     Raises:
@@ -152,13 +149,16 @@ def load_state(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Op
     """
     try:
         with safe_open(path, "pt") as file:
-            progress = json.loads(file.metadata()["progress"])
+            progress = Progress(**json.loads(file.metadata()["progress"]))
             stored = set(file.keys())
             for name, p in model.named_parameters():
-                p.data.copy_(file.get_tensor(f"model.{name}"))
-                ema.shadow[name].copy_(file.get_tensor(f"ema.{name}"))
-                keys = [k for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in stored]
-                optimizer.state[p] = {k: file.get_tensor(f"{k}.{name}").to(p.device) for k in keys}
+                keys = [k for k in ("model", "ema", "step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in stored]
+                state = {k: file.get_tensor(f"{k}.{name}").to(p.device) for k in keys}
+                if wrong := [k for k in keys if k != "step" and state[k].shape != p.shape]:  # `copy_` would spread it
+                    raise ValueError(f"{wrong[0]}.{name} is {tuple(state[wrong[0]].shape)}, not {tuple(p.shape)}")
+                p.data.copy_(state.pop("model"))
+                ema.shadow[name].copy_(state.pop("ema"))
+                optimizer.state[p] = state
     except Exception as error:
         raise RuntimeError(f"{path} is not a checkpoint of this model ({error}); start afresh with --fresh") from error
     return progress
@@ -187,7 +187,7 @@ def fit(
     max_minutes: float | None = None, average_from: int = 0, milestones: tuple[int, ...] = (),
     on_milestone: Callable[[nn.Module, Ema, Progress], dict] | None = None,
 ) -> tuple[Ema, Progress]:  # fmt: skip
-    """Train until `config.steps`, `max_minutes` or Ctrl-C, resuming the checkpoint in `run` if there is one.
+    """Train until `config.steps`, `max_minutes`, Ctrl-C or SIGTERM, resuming the checkpoint in `run` if there is one.
 
     Args:
         model: trained in place, float32 parameters.
@@ -197,39 +197,54 @@ def fit(
         milestones: counts of pictures at which `on_milestone` is called; what it returns is logged.
 
     Raises:
-        RuntimeError: the loss is not finite, or memory ran out, with advice.
+        RuntimeError: the loss is not finite, memory ran out, or another training is at work in `run`, with advice.
     """
     state = run / "state.safetensors"
-    optimizer, ema, progress = _resumed(state, model, config)
-    first, device = processes.place()[0] == 0, next(model.parameters()).device
-    saved = now = processes.agree(time.monotonic(), device)
-    bar = tqdm(
-        initial=progress.pictures, total=config.steps * config.batch, unit="picture", desc=run.name, disable=not first
-    )
     losses: list[Tensor] = []
-    end = math.inf if max_minutes is None else now + 60 * max_minutes
-    with _stoppable() as asked:
-        while progress.step < config.steps and now < end:
-            begun = time.monotonic()
-            losses.append(_step(model, loss_at, optimizer, config, progress.step))
-            ema.update(model, progress.step - (average_from if progress.step >= average_from else 0))
-            passed = progress.advance(config.batch, time.monotonic() - begun, milestones)
-            now = processes.agree(math.inf if asked else time.monotonic(), device)
-            bar.update(config.batch)
-            due = now - saved > 60 * config.checkpoint_minutes or bool(passed)
-            if due or progress.step % 50 == 0:
-                losses = _log_loss(run, losses, progress, bar)  # before the checkpoint: a NaN must not overwrite it
-            if due and first:
-                save_state(state, model, ema, optimizer, vars(progress))
-            saved = now if due else saved
-            if passed and on_milestone and first:
-                _log(run, vars(progress) | {"milestone": passed[-1]} | on_milestone(model, ema, progress))
-    if losses:
-        _log_loss(run, losses, progress, bar)
-    if first:
-        save_state(state, model, ema, optimizer, vars(progress))
-    bar.close()
+    first, device = processes.place()[0] == 0, next(model.parameters()).device
+    with _alone(run), _stoppable() as asked:
+        optimizer, ema, progress = _resumed(state, model, config)
+        saved = now = processes.agree(time.monotonic(), device)
+        end = math.inf if max_minutes is None else now + 60 * max_minutes
+        many = config.steps * config.batch
+        with tqdm(initial=progress.pictures, total=many, unit="picture", desc=run.name, disable=not first) as bar:
+            done = progress.step >= config.steps or now >= end
+            while not done:
+                begun = time.monotonic()
+                losses.append(_step(model, loss_at, optimizer, config, progress.step))
+                ema.update(model, progress.step - (average_from if progress.step >= average_from else 0))
+                passed = progress.advance(config.batch, time.monotonic() - begun, milestones)
+                now = processes.agree(math.inf if asked else time.monotonic(), device)
+                bar.update(config.batch)
+                done = progress.step >= config.steps or now >= end
+                due = done or now - saved > 60 * config.checkpoint_minutes or bool(passed)
+                if due or progress.step % 50 == 0:
+                    losses = _log_loss(run, losses, progress, bar)  # before the checkpoint: a NaN must not overwrite it
+                if due and first:
+                    save_state(state, model, ema, optimizer, vars(progress))
+                saved = now if due else saved
+                if passed and on_milestone and first:
+                    _log(run, vars(progress) | {"milestone": passed[-1]} | on_milestone(model, ema, progress))
     return ema, progress
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """Makes the run's folder, and refuses it while another training is at work there.
+
+    The lock is SQLite's, the same on every system, and a process that ends lets go of it, however it ends.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = sqlite3.connect(":memory:" if processes.place()[0] else run / "lock", timeout=0)
+        lock.executescript("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        why = "another training is at work there" if "locked" in str(error) else error
+        raise RuntimeError(f"no training can begin in {run} ({why}); wait, or choose another folder") from error
+    with closing(lock):
+        for stray in run.glob(".state.safetensors.*.tmp"):  # of a training that was killed while it saved
+            stray.unlink()
+        yield
 
 
 def _resumed(state: Path, model: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimizer, Ema, Progress]:
@@ -237,15 +252,16 @@ def _resumed(state: Path, model: nn.Module, config: TrainConfig) -> tuple[torch.
     optimizer = torch.optim.AdamW(
         model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
     )
-    ema, progress = Ema(model, config.ema), Progress()
-    if state.exists():
-        progress = Progress(**load_state(state, model, ema, optimizer))
-    return optimizer, ema, progress
+    ema = Ema(model, config.ema)
+    return optimizer, ema, load_state(state, model, ema, optimizer) if state.exists() else Progress()
 
 
 @contextmanager
 def _stoppable() -> Iterator[list[float]]:
-    """Within it, Ctrl-C only fills the list: a run ends after a whole step, and saved. A second one ends it at once."""
+    """Within it, Ctrl-C only fills the list: a run ends after a whole step, and saved. A second one ends it at once.
+
+    So does SIGTERM, by which schedulers say that the time is up.
+    """
     asked: list[float] = []
 
     def ask(number: int, frame: object) -> None:
@@ -253,14 +269,13 @@ def _stoppable() -> Iterator[list[float]]:
             raise KeyboardInterrupt
         asked.append(number)
 
-    if threading.current_thread() is not threading.main_thread():  # signals are not for it
-        yield asked
-        return
-    usual = signal.signal(signal.SIGINT, ask)
+    mine = threading.current_thread() is threading.main_thread()  # signals are not for others
+    usual = [(number, signal.signal(number, ask)) for number in (signal.SIGINT, signal.SIGTERM) if mine]
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in usual:
+            signal.signal(number, handler)
 
 
 def _step(
@@ -274,12 +289,16 @@ def _step(
         loss = loss_at(step)
         loss.backward()
         processes.average([p.grad for p in model.parameters() if p.grad is not None])
-    except torch.OutOfMemoryError as error:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+    except (RuntimeError, MemoryError) as error:
+        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not memory and not any(told in str(error) for told in ("can't allocate memory", "could not create a")):
+            raise
+        half = max(1, config.batch // 2)
         raise RuntimeError(
-            f"out of memory at batch {config.batch}; try --batch {max(1, config.batch // 2)}, or a CPU with more memory"
+            f"out of memory at batch {config.batch}; give the recipe TrainConfig(batch={half})"
         ) from error
-    nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-    optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss.detach()
 
@@ -291,8 +310,7 @@ def _log_loss(run: Path, losses: list[Tensor], progress: Progress, bar: tqdm) ->
     loss = float(mean)
     if not math.isfinite(loss):
         raise RuntimeError(
-            f"the loss is {loss} at step {progress.step}; the last good checkpoint is kept: "
-            "resume with a lower learning rate (--lr), or in float32 (--dtype float32)"
+            f"the loss is {loss} at step {progress.step}; resume the last checkpoint with a lower learning rate"
         )
     _log(run, vars(progress) | {"loss": round(loss, 6)})
     bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
@@ -300,8 +318,6 @@ def _log_loss(run: Path, losses: list[Tensor], progress: Progress, bar: tqdm) ->
 
 
 def _log(run: Path, row: dict) -> None:
-    if processes.place()[0] > 0:
-        return
-    run.mkdir(parents=True, exist_ok=True)
-    with open(run / "log.jsonl", "a") as file:
-        file.write(json.dumps({k: round(v, 1) if k == "seconds" else v for k, v in row.items()}) + "\n")
+    if processes.place()[0] == 0:
+        with open(run / "log.jsonl", "a") as file:
+            file.write(json.dumps({k: round(v, 1) if k == "seconds" else v for k, v in row.items()}) + "\n")

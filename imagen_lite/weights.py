@@ -78,19 +78,18 @@ def save_pretrained(
         "dtype": "mixed" if dtype is None else str(dtype).removeprefix("torch."),
         "parameters": sum(tensor.numel() for tensor in stored.values()),
     }
-    files = {TENSORS: content, CONFIG: _json(config), MANIFEST: _json(about)}
+    files = {TENSORS: content, **{n: json.dumps(v, indent=2) + "\n" for n, v in ((CONFIG, config), (MANIFEST, about))}}
     folder.mkdir(parents=True, exist_ok=True)
     # All three are on the disk before the first is renamed: a full disk cannot leave new tensors under an old manifest.
     written: dict[str, Path] = {}
     try:
         for name, text in files.items():
             written[name] = _write_beside(folder / name, text)
-    except BaseException:
+        for name, temporary in written.items():
+            os.replace(temporary, folder / name)
+    finally:
         for temporary in written.values():
             temporary.unlink(missing_ok=True)
-        raise
-    for name, temporary in written.items():
-        os.replace(temporary, folder / name)
     return about["sha256"]
 
 
@@ -130,14 +129,21 @@ def load_tensors(folder: str | Path, dtype: torch.dtype | None = torch.float32) 
 
 
 def load_into(module: nn.Module, folder: str | Path) -> None:
-    """Loads a folder's tensors into `module`, each name and shape accounted for; raises WeightsError otherwise."""
-    tensors = load_tensors(folder)
+    """Loads a folder's tensors into `module`, each name, shape and kind of number accounted for.
+
+    Raises:
+        WeightsError: they are another model's, or hold NaN or infinity; or as `load_tensors`.
+    """
+    tensors, kinds = load_tensors(folder), module.state_dict()
     try:
-        module.load_state_dict(tensors)
+        module.load_state_dict(tensors, assign=any(p.is_meta for p in module.parameters()))
+        for name, tensor in tensors.items():
+            if tensor.dtype.is_floating_point != kinds[name].dtype.is_floating_point or not tensor.isfinite().all():
+                raise RuntimeError(f"{name} holds NaN, infinity or numbers of another kind ({tensor.dtype})")
     except RuntimeError as error:
         first = str(error).strip().splitlines()[1:2] or [str(error)]
         raise WeightsError(
-            f"{Path(folder) / TENSORS} does not fit this {type(module).__name__}: {first[0].strip().rstrip('.')}; "
+            f"{Path(folder) / TENSORS} does not fit this {type(module).__name__}: {first[0].strip().rstrip('.'):.200}; "
             f"build it from the config.json beside the weights, or train it again."
         ) from error
 
@@ -180,12 +186,10 @@ def from_hub(hub_id: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -
     from huggingface_hub import snapshot_download
 
     failure = hub_failure(hub_id)
-    only_local = failure is not None
+    local, allow, ignore = failure is not None, list(wanted), list(unwanted)
     try:
-        folder = snapshot_download(
-            hub_id, allow_patterns=list(wanted), ignore_patterns=list(unwanted), local_files_only=only_local
-        )
-        return Path(folder)
+        found = snapshot_download(hub_id, allow_patterns=allow, ignore_patterns=ignore, local_files_only=local)
+        return Path(found)
     except Exception as error:  # the hub's client raises many kinds; all mean the same here
         raise WeightsError(
             f"{hub_id!r} is no folder here and the Hugging Face hub could not give it "
@@ -244,10 +248,6 @@ def _write_beside(path: Path, content: bytes | str) -> Path:
     return Path(name)
 
 
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=2) + "\n"
-
-
 def _file(folder: str | Path, name: str) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
@@ -261,7 +261,7 @@ def _load_json(folder: str | Path, name: str) -> dict[str, Any]:
     path = _file(folder, name)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON ({error}); restore it from git (git checkout -- {path}).") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path} holds a {type(value).__name__} where an object is expected; restore it from git.")

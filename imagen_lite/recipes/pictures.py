@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from imagen_lite.data import SHARD, Pool, cache_folder
+from imagen_lite.data import SHARD, Pool, cache_folder, read_shard
 from imagen_lite.weights import WeightsError, hub_failure, write_atomic
 
 CAPTIONS = ("text", "caption", "captions", "prompt")  # the columns that captions may stand in
@@ -81,10 +81,11 @@ def own_pictures(
 
 def _stored(folder: Path, left_out: list[tuple[str, str]]) -> OwnPictures:
     """What the shards of a folder hold."""
-    shards = [json.loads(path.read_text()) for path in sorted(folder.glob("?????.json"))]
-    texts = [own for shard in shards for own in shard["captions"]]
-    pictures = [np.load(folder / f"{k:05d}.npy", mmap_mode="r") for k in range(len(shards))]
-    return OwnPictures(Pool(pictures, texts, [[]] * len(texts), list(range(len(texts)))), left_out, folder)
+    shards = [read_shard(folder, k) for k in range(len([*folder.glob("?????.json")]))]
+    texts = [own for _, told in shards for own in told["captions"]]
+    return OwnPictures(
+        Pool([pictures for pictures, _ in shards], texts, [[]] * len(texts), list(range(len(texts)))), left_out, folder
+    )
 
 
 def _is_image_folder(place: Path) -> bool:
@@ -151,7 +152,7 @@ def _open(place: Path, source: str, streaming: bool) -> tuple[Any, tuple[str, st
 def _read(rows: Any, picture: str, caption: str, folder: Path, size: int, count: int, bar: tqdm) -> list[list[str]]:
     """Writes the shards that are not there yet; returns what was left out, all of it, as [name, reason]."""
     folder.mkdir(parents=True, exist_ok=True)
-    shards = [json.loads(path.read_text()) for path in sorted(folder.glob("?????.json"))]  # written last
+    shards = [read_shard(folder, k)[1] for k in range(len([*folder.glob("?????.json")]))]  # written last
     kept, seen = sum(len(s["captions"]) for s in shards), shards[-1]["seen"] if shards else 0
     bar.update(kept)
     numbered = enumerate(rows.skip(seen), seen + 1)

@@ -82,7 +82,8 @@ def _other(part: str) -> Token:
     if part.startswith(("letter_", "block_")):
         return Token("after:letter" if part[0] == "l" else "letter", part[-1].upper(), part)
     if part.isdigit():
-        return Token("number", int(part), part) if 1 < int(part) <= 20 else Token("determiner", "one", part)
+        few = part.isdecimal() and len(part) < 3 and 1 < int(part) <= 20  # "²" is a digit, but no number
+        return Token("number", int(part), part) if few else Token("determiner", "one", part)
     if not part[0].isalnum():
         return Token("comma" if part == "," else "stop", None, part)
     return Token("word" if part in words.KNOWN_WORDS else "unknown", None, part)

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from imagen_lite.text.embedding import TextEmbedding, TextEncoder
 from imagen_lite.text.tokenizer import check_captions, short
 from imagen_lite.weights import WeightsError
 
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, tokens BLOB)",
-    "CREATE TABLE IF NOT EXISTS encoders (fingerprint TEXT PRIMARY KEY, name TEXT, dim INTEGER, max_length INTEGER)",
-)
+_TABLES = """
+CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, tokens BLOB);
+CREATE TABLE IF NOT EXISTS encoders (fingerprint TEXT PRIMARY KEY, name TEXT, dim INTEGER, max_length INTEGER);
+"""
 
 
 class EmbeddingCache:
@@ -41,8 +41,7 @@ class EmbeddingCache:
         self.fingerprint, self.name, self.dim, self.max_length = _about(encoder)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._database() as db:
-            for table in _TABLES:
-                db.execute(table)
+            db.executescript(_TABLES)
 
     def __call__(self, captions: list[str]) -> TextEmbedding:
         """As the encoder's own call, in float32 on the CPU, rounded to float16.
@@ -81,12 +80,12 @@ class EmbeddingCache:
         return {caption: tokens[mask].numpy().tobytes() for caption, tokens, mask in rows}
 
     def _collate(self, rows: list[bytes]) -> TextEmbedding:
-        arrays = [np.frombuffer(row, dtype=np.float16).reshape(-1, self.dim) for row in rows]
-        tokens = np.zeros((len(rows), max(len(a) for a in arrays), self.dim), dtype=np.float32)
-        mask = np.zeros(tokens.shape[:2], dtype=bool)
-        for i, array in enumerate(arrays):
-            tokens[i, : len(array)], mask[i, : len(array)] = array, True
-        return TextEmbedding(torch.from_numpy(tokens), torch.from_numpy(mask))
+        try:
+            parts = [torch.frombuffer(bytearray(row), dtype=torch.float16).view(-1, self.dim) for row in rows]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"the embedding cache {self.path} is damaged ({error}); delete that file") from error
+        tokens = pad_sequence(parts, batch_first=True).float()
+        return TextEmbedding(tokens, torch.arange(tokens.shape[1]) < torch.tensor([len(p) for p in parts])[:, None])
 
     def _key(self, caption: str) -> bytes:
         return hashlib.sha256(f"{self.fingerprint}\0{caption}".encode("utf-8", "surrogatepass")).digest()

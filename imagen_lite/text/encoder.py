@@ -35,9 +35,8 @@ class FrozenTextEncoder:
         if self.family.model and (max_length or 0) > positions:
             raise ValueError(f"max_length must be at most {positions}, the positions of {name}, not {max_length}")
         self.max_length = positions if max_length is None else max_length
-        self.tokenizer = CaptionTokenizer(
-            folder / "tokenizer.json", self.max_length, self.family.end, self.family.start
-        )
+        end, start = self.family.end, self.family.start
+        self.tokenizer = CaptionTokenizer(folder / "tokenizer.json", self.max_length, end, start)
         self.model = model.requires_grad_(False).to(device)
         self.device = next(self.model.parameters()).device
         self.fingerprint = _fingerprint(folder, self.family, dtype, self.max_length)

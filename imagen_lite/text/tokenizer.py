@@ -2,16 +2,13 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from imagen_lite import weights
 from imagen_lite.weights import WeightsError
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
 
 MANY = 1024  # from so many captions on, use all cores; not below, for a process that used them should not fork
 
@@ -62,18 +59,15 @@ class CaptionTokenizer:
         lengths = torch.tensor([len(row) for row in rows])
         return ids, torch.arange(longest) < lengths[:, None]
 
-    def _row(self, caption: str, encoding: "Encoding") -> list[int]:
+    def _row(self, caption: str, encoding: Any) -> list[int]:
         if len(encoding.ids) > self.room:
-            self._warn(caption, encoding)
+            cut = caption[encoding.offsets[self.room][0] :].strip()
+            warnings.warn(
+                f"the caption {short(caption)!r} has {len(encoding.ids)} tokens and only the first {self.room} are "
+                f"read: {short(cut)!r} is cut off; say it in fewer words",
+                stacklevel=2,
+            )
         return [*self.start_ids, *encoding.ids[: self.room], self.end_id]
-
-    def _warn(self, caption: str, encoding: "Encoding") -> None:
-        cut = caption[encoding.offsets[self.room][0] :].strip()
-        warnings.warn(
-            f"the caption {short(caption)!r} has {len(encoding.ids)} tokens and only the first {self.room} are read: "
-            f"{short(cut)!r} is cut off; say it in fewer words",
-            stacklevel=2,
-        )
 
 
 def check_tokenizer(folder: Path) -> None:
