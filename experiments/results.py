@@ -24,8 +24,14 @@ def save_result(
 ) -> dict[str, Any]:
     """Writes a result with the weights and the hardware it was made on; returns all that."""
     result = result | {"hardware": hardware_name(default_device()), "weights": weights_in_use(models)}
-    weights.write_atomic(path or RESULTS / f"{name}.json", json.dumps(result, indent=1) + "\n")
+    weights.write_atomic(path or RESULTS / f"{name}.json", as_json(result))
     return result
+
+
+def as_json(result: dict[str, Any]) -> str:
+    """As JSON for people: a line an entry, but lists of plain numbers in one line."""
+    text = json.dumps(result, indent=1) + "\n"
+    return re.sub(r"\[[^\[\]{}\"]*\]", lambda found: "[" + " ".join(found[0][1:-1].split()) + "]", text)
 
 
 def load_result(name: str) -> dict[str, Any]:

@@ -74,17 +74,17 @@ def networks(result: dict[str, Any]) -> Figure:
 
 def trials(result: dict[str, Any]) -> Figure:
     """The share drawn right over the weight, a line a variant; words of captions, and words that were only read."""
-    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
+    figure, panels = pyplot.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
     variants = dict.fromkeys(row["variant"] for row in result["rows"])
     for panel, category in zip(panels, SHOWN, strict=True):
         for variant, ink in zip(variants, INKS, strict=False):
             line = [text.share(result, variant, category, w).mean() for w in WEIGHTS]
-            panel.plot(WEIGHTS, line, "o-", color=ink, label=variant)
+            panel.plot(WEIGHTS, line, "o--" if "U-Net" in variant else "o-", color=ink, label=variant)
         panel.set(title=category, xlabel="guidance weight w", xscale="log", xticks=WEIGHTS)
         panel.set_xticklabels([f"{w:g}" for w in WEIGHTS])
         panel.minorticks_off()
     panels[0].set_ylabel("share drawn right")
-    panels[1].legend(fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
 
 

@@ -237,7 +237,7 @@ CLAIMS = (
           "the shipped base at seven weights", guidance.trade_off, read_trade_off, guidance.MODELS),
     Claim("thresholds", "Dynamic thresholding makes large guidance weights usable", "§2.3, Fig. 4c, A.8",
           "the shipped base, three ways at four weights", guidance.thresholds, read_thresholds, guidance.MODELS),
-    Claim("direct", "And so it is for a network that answers with ε itself, as the paper's", "§2.3, Figs. 4c, A.8",
+    Claim("direct", "Dynamic thresholding does so where a network answers with ε itself", "§2.3, Figs. 4c, A.8",
           LAB, direct.thresholds, read_direct),
     Claim("pre-training", "Frozen encoders that have read text alone serve text-to-image well", "§2.1, App. D.1",
           LAB, lambda: text.tried(text.variants(text.READ)), read_pretraining),
