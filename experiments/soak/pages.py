@@ -24,17 +24,20 @@ LEFT = 240  # seconds after which a kernel whose page was closed must be gone
 GROWN = 1.1  # times the memory at first: more is not flat
 
 
-def servers() -> list[psutil.Process]:
-    """The page's server and its kernels, which this process started."""
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if any("voila" in part or "ipykernel" in part for part in process.cmdline())]
-
-
 def held() -> tuple[int, int]:
-    """Megabytes that the server and its kernels hold, without what they share; and how many kernels there are."""
-    found = servers()
-    kernels = sum(any("ipykernel" in part for part in process.cmdline()) for process in found)
-    return sum(process.memory_full_info().uss for process in found) // 2**20, kernels
+    """Megabytes that the page's server and its kernels hold, without what they share; and how many kernels there are.
+
+    All of them were started by this process.
+    """
+    held = kernels = 0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            words, own = " ".join(process.cmdline()), process.memory_full_info().uss
+        except psutil.NoSuchProcess:  # it has just ended
+            continue
+        held += own if "voila" in words or "ipykernel" in words else 0
+        kernels += "ipykernel" in words
+    return held // 2**20, kernels
 
 
 def lecture(asked: Asked) -> dict[str, Any]:
