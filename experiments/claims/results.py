@@ -18,12 +18,13 @@ FOLDER = RESULTS / "claims"
 
 
 def commit() -> str:
-    """The commit that the working tree is at, with + where files differ from it."""
+    """The commit that the working tree is at, with + where files differ from it, other than results."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
-    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    changed = git("status", "--porcelain", "-uno", "--", ".", ":!data/results")
+    return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
 
 
 def folder_of(name: str, models: Sequence[str] = BASE) -> Path:

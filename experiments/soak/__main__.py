@@ -7,12 +7,12 @@ python -m experiments.soak --show                # the table, as markdown
 
 import argparse
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
-from experiments.results import RESULTS, ROOT, load_result, table
+from experiments.claims.results import commit
+from experiments.results import RESULTS, load_result, table
 from experiments.soak import disks, files, machine, pages, prompts, training
 from experiments.soak.outcome import Asked
 from imagen_lite.stage import default_device, hardware_name
@@ -38,12 +38,11 @@ def run(name: str, asked: Asked) -> None:
     """Does one fault, and keeps its outcome with those of the others."""
     begun, fault = time.monotonic(), FAULTS[name][1]
     outcome = fault(asked)
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     outcome |= {
         "seed": asked.seed,
         "seconds": round(time.monotonic() - begun, 1),
         "hardware": hardware_name(default_device()),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
     }
     kept = load_result("soak")["faults"] if (RESULTS / "soak.json").exists() else {}
     result = {"faults": {key: (kept | {name: outcome})[key] for key in FAULTS if key in kept or key == name}}
