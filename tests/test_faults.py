@@ -340,34 +340,30 @@ def test_what_the_machine_refuses_comes_with_advice(told, error, advice):
     assert told(failing).strip().endswith(tuple(v for v in cli.HELP.values() if advice in v))
 
 
-def test_a_terminal_without_these_letters_is_no_reason_to_fail(monkeypatch, tmp_path):
-    out, usual = io.TextIOWrapper(io.BytesIO(), "cp437"), signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(
-        sys, "argv", ["imagen-lite", "render", "--count", "1", "--size", "8", "-o", str(tmp_path / "o.png")]
-    )
+def rendering(monkeypatch, out):
+    """The exit code of the whole command that renders one small picture; the usual handler of SIGTERM afterwards."""
+    usual = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "argv", ["imagen-lite", "render", "--count", "1", "--size", "8", "-o", str(out)])
     try:
         with pytest.raises(SystemExit) as stopped:
             cli.main()
     finally:
         signal.signal(signal.SIGTERM, usual)
+    return stopped.value.code
+
+
+def test_a_terminal_without_these_letters_is_no_reason_to_fail(monkeypatch, tmp_path):
+    out = io.TextIOWrapper(io.BytesIO(), "cp437")
+    monkeypatch.setattr(sys, "stdout", out)
+    code = rendering(monkeypatch, tmp_path / "o.png")
     out.flush()
-    assert not stopped.value.code and b"8?8" in out.buffer.getvalue() and (tmp_path / "o.png").exists()
+    assert not code and b"8?8" in out.buffer.getvalue() and (tmp_path / "o.png").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
 def test_sigterm_takes_away_what_was_half_written(monkeypatch, tmp_path):
-    usual = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(os, "fsync", lambda _: os.kill(os.getpid(), signal.SIGTERM))
-    monkeypatch.setattr(
-        sys, "argv", ["imagen-lite", "render", "--count", "1", "--size", "8", "-o", str(tmp_path / "o.png")]
-    )
-    try:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-    finally:
-        signal.signal(signal.SIGTERM, usual)
-    assert stopped.value.code == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == []
+    assert rendering(monkeypatch, tmp_path / "o.png") == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == []
 
 
 # Prompts --------------------------------------------------------------------------------------------------------

@@ -8,19 +8,15 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.claims import lab
-from experiments.claims.guidance import HIGH, THRESHOLDS
+from experiments.claims.guidance import HIGH, THRESHOLDS, seen
 from experiments.claims.lab import Trial
 from experiments.claims.results import folder_of
 from imagen_lite.cascade import Cascade
-from imagen_lite.evaluate import alignment, saturated_share
 from imagen_lite.recipes.base64 import Base64Loss
 from imagen_lite.recipes.evaluation import kept
-from imagen_lite.scenes.clip_lite import kernel_distance
-from imagen_lite.scenes.renderer import render
 from imagen_lite.text import TextEmbedding
 from imagen_lite.unet import EfficientUNet, preconditioning
 
@@ -49,15 +45,9 @@ NETWORKS = {ITSELF: Trial("direct", network=DirectUNet, loss=PlainLoss), TWIN: T
 
 def cell(cascade: Cascade, asked: list[lab.Ask], weight: float, threshold: str, seed: int) -> dict[str, Any]:
     """What is right at a weight and threshold, how far from renders, and how much lies at the ends of the range."""
-    size = max(cascade.stages)
-    real = lab.enlarged(F.avg_pool2d(render([ask.scene for ask in asked], 64), 64 // size))
     images = lab.drawn(cascade, [ask.caption for ask in asked], weight, seed, threshold)
-    return {
-        "weight": weight, "threshold": threshold,
-        "right": [int(v.aligned) for v in alignment(images, [ask.means for ask in asked])],
-        "kernel": round(kernel_distance(images, real), 4),
-        "at_the_end": round(float(saturated_share(images).mean()), 4),
-    }  # fmt: skip
+    found = seen(images, [ask.means for ask in asked], lab.rendered(asked, max(cascade.stages)))
+    return {"weight": weight, "threshold": threshold, **found}
 
 
 def judged(name: str, seed: int, n: int) -> dict[str, Any]:

@@ -44,11 +44,17 @@ def cell(
         ).images.cpu()
         for i in range(0, len(captions), batch)
     ])  # fmt: skip
+    found = {"weight": weight, "threshold": threshold, **seen(drawn, captions, real)}
+    return found | {"features": numbers(reader_features(drawn))}
+
+
+def seen(images: Tensor, captions: list[str], real: Tensor) -> dict[str, Any]:
+    """What is right, how far pictures are from the renders, and how much of them lies at the ends of the range."""
     return {
-        "weight": weight, "threshold": threshold, "right": [int(v.aligned) for v in alignment(drawn, captions)],
-        "kernel": round(kernel_distance(drawn, real), 4),
-        "at_the_end": round(float(saturated_share(drawn).mean()), 4), "features": numbers(reader_features(drawn)),
-    }  # fmt: skip
+        "right": [int(v.aligned) for v in alignment(images, captions)],
+        "kernel": round(kernel_distance(images, real), 4),
+        "at_the_end": round(float(saturated_share(images).mean()), 4),
+    }
 
 
 def numbers(features: Tensor) -> list[list[float]]:

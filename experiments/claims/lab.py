@@ -200,6 +200,11 @@ def drawn(
     return enlarged(torch.cat(parts))
 
 
+def rendered(asked: Sequence[Ask], size: int) -> Tensor:
+    """Renders of the scenes that were asked for, made as small as what is drawn, and enlarged as that is."""
+    return enlarged(F.avg_pool2d(render([ask.scene for ask in asked], 64), 64 // size))
+
+
 def enlarged(images: Tensor) -> Tensor:
     """(B, 3, side, side) -> (B, 3, 64, 64)."""
     return F.interpolate(images.float(), (64, 64), mode="bicubic").clamp(-1, 1)
@@ -210,7 +215,7 @@ def judge(cascade: Cascade, n: int, seed: int = 0) -> list[dict[str, Any]]:
     rows = []
     for category in ("one thing", "text-only word", *HARD):
         asked = asks(category, n)
-        real = enlarged(F.avg_pool2d(render([ask.scene for ask in asked], 64), 64 // max(cascade.stages)))
+        real = rendered(asked, max(cascade.stages))
         for weight in WEIGHTS:
             images = drawn(cascade, [ask.caption for ask in asked], weight, seed)
             verdicts = alignment(images, [ask.means for ask in asked])
