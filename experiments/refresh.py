@@ -12,8 +12,9 @@ import textwrap
 
 from experiments import blind_spots, costs, drawbench, notebooks, samplers, superres, sweeps, thresholds
 from experiments.claims import figures, ledger
+from experiments.peers.__main__ import show
 from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table, with_interval
-from imagen_lite import sampler, viz, weights
+from imagen_lite import bench, sampler, viz, weights
 from imagen_lite.stage import STAGES
 
 DRAWN = weights.DATA / "readme" / "drawn.jpg"
@@ -21,6 +22,7 @@ TABLES = {"samplers64": samplers.base_text, "blind_spots": blind_spots.as_text, 
 MADE_BY = {"samplers64": lambda _: samplers.main(["64"]), "blind_spots": blind_spots.main, "drawbench": drawbench.main}
 SCALE = ROOT / "docs" / "scale.md"
 CLAIMS = ROOT / "docs" / "claims.md"
+SPEED = ROOT / "docs" / "speed.md"
 LARGEST = 256  # pixels a side of the pictures in it, as far as there is a stage
 CARD = weights.DATA / "weights" / "README.md"
 PROMPTS = (
@@ -104,6 +106,11 @@ def state() -> str:
     return textwrap.fill(text, 120)
 
 
+def on_gpu() -> str:
+    """What `imagen-lite bench` said on a lent GPU."""
+    return f"```\n{bench.format_rows(json.loads((weights.DATA / 'bench' / 'h100.json').read_text()))}\n```"
+
+
 def texts() -> None:
     """Put the loop, the state and the measured tables into README.md, the model card and docs."""
     readme = ROOT / "README.md"
@@ -121,6 +128,7 @@ def texts() -> None:
     weights.write_atomic(CLAIMS, insert(CLAIMS.read_text(), "claims", ledger.as_text()))
     if (RESULTS / "costs.json").exists():
         weights.write_atomic(SCALE, insert(SCALE.read_text(), "costs", costs.as_text(load_result("costs"))))
+    weights.write_atomic(SPEED, insert(insert(SPEED.read_text(), "peers", show()), "h100", on_gpu()))
 
 
 def measure_again(everything: bool) -> None:

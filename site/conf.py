@@ -24,6 +24,7 @@ TEXTS = {".py", ".json", ".md", ".txt", ".toml", ".yml", ".css", ".ipynb", ".jso
 LINK = re.compile(r'<a href="(?![a-z]+:|#)[^>]*>(.*?)</a>', re.DOTALL)  # to a file beside the notebook
 
 project = "imagen_lite"
+author = "the imagen_lite authors"
 html_title = "imagen_lite"
 extensions = ["myst_nb", "sphinx.ext.githubpages"]
 nb_execution_mode = "off"

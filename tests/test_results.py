@@ -51,6 +51,11 @@ def test_the_readme_says_what_the_shipped_model_reaches():
     assert insert(text, "state", refresh.state()) == text
 
 
+def test_the_page_on_speed_shows_what_was_measured():
+    text = refresh.SPEED.read_text()
+    assert insert(insert(text, "peers", refresh.show()), "h100", refresh.on_gpu()) == text
+
+
 def test_the_model_card_shows_the_measured_tables():
     text = refresh.CARD.read_text()
     assert insert(text, "alignment", refresh.alignment_table()) == text

@@ -149,17 +149,12 @@ def measure(rounds: int = 3, scale: float = 1.0, device: str = "cpu") -> dict[st
 
 def as_text(result: dict[str, Any]) -> str:
     """A row for each threads, dtype and batch."""
-    head = ["threads", "dtype", "batch", "layers alone, ms", "the rest alone, ms", "network call, ms",
-            "guided step, ms", "layers / call", "layers / step", "GFLOP/s of the call; of the peak"]  # fmt: skip
+    head = ["threads", "dtype", "batch", "layers alone, ms", "convolutions", "network call", "guided step",
+            "layers / call", "layers / step", "GFLOP/s, call; peak"]  # fmt: skip
     lines = [
-        [str(r["threads"]), r["dtype"], str(r["batch"]),
-         f"{1000 * r['layers']:.1f} ({_each(r['parts'])})",
-         f"{1000 * r['parts']['rest']:.1f}", f"{1000 * r['whole']:.1f}", f"{1000 * r['guided_step']:.1f}",
+        [str(r["threads"]), r["dtype"], str(r["batch"]), f"{1000 * r['layers']:.1f}",
+         f"{r['parts']['convolution'] / r['layers']:.0%}", f"{1000 * r['whole']:.1f}", f"{1000 * r['guided_step']:.1f}",
          f"{r['forward_share']:.0%}", f"{r['step_share']:.0%}", f"{r['gflop'] / r['whole']:.0f}; {r['peak']:.0f}"]
         for r in result["rows"]
     ]  # fmt: skip
     return table(head, lines) + f"\n\nMedians of {result['rounds']} rounds; a guided step has half as many pictures."
-
-
-def _each(parts: dict[str, float]) -> str:
-    return ", ".join(f"{name} {1000 * parts[name]:.1f}" for name in LAYERS)

@@ -75,8 +75,8 @@ def told(network: dict[str, Any]) -> str:
     """A network in a few words."""
     if network["library"] == "ours":
         return "ours"
-    how = {"both": "same parameters and FLOP", "parameters": "same parameters", "gflop": "same FLOP"}[network["same"]]
-    return f"{network['library']}, {'folded' if network['shape']['patch'] > 1 else 'whole'} pixels, {how}"
+    how = {"both": "", "parameters": ", same parameters alone", "gflop": ", same FLOP alone"}[network["same"]]
+    return f"{network['library']}, {'folded' if network['shape']['patch'] > 1 else 'whole'} pixels{how}"
 
 
 def as_text(result: dict[str, Any]) -> str:
@@ -100,8 +100,9 @@ def as_text(result: dict[str, Any]) -> str:
                 [str(threads), dtype, told(network), *(_cell(some[kind]) if kind in some else "" for kind in kinds)]
             )
     about = (
-        f"{result['n']} px; medians of {result['rounds']} rounds, in brackets milliseconds a GFLOP and how many times "
-        f"ours those are; a training step counts as three network calls."
+        f"{result['n']} px; networks have the parameters and FLOP of ours where not said otherwise; medians of "
+        f"{result['rounds']} rounds, in brackets milliseconds a GFLOP and how many times ours those are; a training "
+        f"step counts as three network calls."
     )
     return "\n\n".join([
         table(["network", "parameters, M", "GFLOP a picture", "channels", "blocks"], sizes),
