@@ -202,7 +202,7 @@ def fit(
     state = run / "state.safetensors"
     losses: list[Tensor] = []
     first, device = processes.place()[0] == 0, next(model.parameters()).device
-    with _alone(run), _stoppable() as asked:
+    with alone(run), _stoppable() as asked:
         optimizer, ema, progress = _resumed(state, model, config)
         saved = now = processes.agree(time.monotonic(), device)
         end = math.inf if max_minutes is None else now + 60 * max_minutes
@@ -229,7 +229,7 @@ def fit(
 
 
 @contextmanager
-def _alone(run: Path) -> Iterator[None]:
+def alone(run: Path) -> Iterator[None]:
     """Makes the run's folder, and refuses it while another training is at work there.
 
     The lock is SQLite's, the same on every system, and a process that ends lets go of it, however it ends.

@@ -22,7 +22,7 @@ from experiments.soak import files, prompts
 from experiments.soak.outcome import Asked, Ended, Tally
 from experiments.soak.victim import Numbers
 from imagen_lite import cli, data, train, viz, weights
-from imagen_lite.recipes import pictures
+from imagen_lite.recipes import pictures, stages
 from imagen_lite.sampler import STEPS, final, keyed_noise, sample, time_grid
 from imagen_lite.scenes import parse
 from imagen_lite.schedule import CosineSchedule, LinearSchedule
@@ -109,8 +109,13 @@ def test_a_second_training_in_the_same_folder_is_refused_while_the_first_is_at_w
             with pytest.raises(RuntimeError, match="another training is at work there.*another folder"):
                 toy(tmp_path / "shared", 6)
 
+            with pytest.raises(RuntimeError, match="another training is at work there"):
+                stages.forget(tmp_path / "shared")  # --fresh
+
     assert toy(tmp_path / "shared", 6, second).step == 6
     assert same_state(tmp_path / "whole", tmp_path / "shared")
+    stages.forget(tmp_path / "shared")
+    assert not (tmp_path / "shared" / "state.safetensors").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
@@ -118,7 +123,7 @@ def test_a_training_that_is_killed_does_not_keep_its_folder_locked(tmp_path):
     told_by, says = os.pipe()
     victim = os.fork()
     if not victim:
-        with train._alone(tmp_path):
+        with train.alone(tmp_path):
             os.write(says, b"1")
             signal.pause()
     os.read(told_by, 1)

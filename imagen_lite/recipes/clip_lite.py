@@ -15,7 +15,7 @@ from torch import Tensor
 
 from imagen_lite import data, weights
 from imagen_lite.data import Pool, to_images
-from imagen_lite.recipes.stages import caption_rows, precision, token_table
+from imagen_lite.recipes.stages import caption_rows, forget, precision, token_table
 from imagen_lite.scenes.clip_lite import LENGTH, SIDE, ClipLite, contrastive_loss, tokenizer
 from imagen_lite.stage import default_device, default_dtype, hardware_name
 from imagen_lite.train import TrainConfig, fit, keyed_uniform
@@ -74,7 +74,7 @@ def run(
     where = default_device(device)
     folder = run_folder or data.cache_folder() / "runs" / "clip-lite"
     if fresh:
-        (folder / "state.safetensors").unlink(missing_ok=True)
+        forget(folder)
     known = CaptionedPictures(data.pool(pictures, device=where), where)
     held = CaptionedPictures(data.pool(data.SHARD, split="val", device=where), where)
     torch.manual_seed(config.seed)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from imagen_lite import data, weights
 from imagen_lite.data import Pool, to_images
+from imagen_lite.recipes.stages import forget
 from imagen_lite.scenes.detail import DETAILS, DetailReader, crops_of
 from imagen_lite.scenes.reader import box_of, visible_shares
 from imagen_lite.scenes.world import Scene, Thing, sample_scene
@@ -96,7 +97,7 @@ def run(
     where = default_device(device)
     folder = run_folder or data.cache_folder() / "runs" / "detail"
     if fresh:
-        (folder / "state.safetensors").unlink(missing_ok=True)
+        forget(folder)
     known = views(data.pool(pictures, size=256, device=where), where)
     held = views(data.pool(data.SHARD, split="val", size=256, device=where), where)
     torch.manual_seed(config.seed)

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from imagen_lite import data, weights
+from imagen_lite.recipes.stages import forget
 from imagen_lite.scenes.reader import ATTRIBUTES, GRID, MOST, SETTING, Reader, box_of, depth_of, visible_shares
 from imagen_lite.scenes.reader_scores import format_scores, reader_scores
 from imagen_lite.scenes.renderer import render
@@ -236,7 +237,7 @@ def run(
     config = config or (GPU if where.type == "cuda" else CPU)
     folder = run_folder or data.cache_folder() / "runs" / "reader"
     if fresh:
-        (folder / "state.safetensors").unlink(missing_ok=True)
+        forget(folder)
     known = examples(pictures, where, config)
     torch.manual_seed(config.seed)
     model = Reader().to(where, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

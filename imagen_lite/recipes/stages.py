@@ -15,7 +15,7 @@ from imagen_lite.data import Pool, to_images
 from imagen_lite.schedule import CosineSchedule, LinearSchedule
 from imagen_lite.stage import Stage, hardware_name
 from imagen_lite.text import CaptionTokenizer, EmbeddingCache, FrozenTextEncoder, TextEmbedding
-from imagen_lite.train import Progress, TrainConfig, keyed_uniform
+from imagen_lite.train import Progress, TrainConfig, alone, keyed_uniform
 from imagen_lite.unet import EfficientUNet, UNetConfig
 
 ENCODER = weights.DATA / "weights" / "t5-lite-base"
@@ -152,12 +152,13 @@ def start(
 
     Raises:
         ValueError: what is there was trained on another world, or with another text encoder.
+        RuntimeError: another training is at work there, and `fresh` would take its checkpoint.
     """
     state, begun = folder / "state.safetensors", folder / "begun.json"
     about = {"world": world, "text_encoder": text_encoder}
     folder.mkdir(parents=True, exist_ok=True)
     if fresh:
-        state.unlink(missing_ok=True)
+        forget(folder)
     if state.exists() and begun.exists():
         return _of_the_same(json.loads(begun.read_text()), about, folder)
     past = {"pictures_seen": 0, "hours": 0.0}
@@ -172,6 +173,12 @@ def start(
             print(f"{out.name} is of another shape than this recipe's: starting from nothing")
     weights.write_atomic(begun, json.dumps(past | about))
     return past
+
+
+def forget(folder: Path) -> None:
+    """Deletes a run's checkpoint. Raises RuntimeError: another training is at work there, and keeps it."""
+    with alone(folder):
+        (folder / "state.safetensors").unlink(missing_ok=True)
 
 
 def _of_the_same(found: dict, about: dict[str, str], folder: Path) -> dict:

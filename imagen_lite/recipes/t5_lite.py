@@ -26,6 +26,7 @@ from torch.func import functional_call
 
 from imagen_lite import data, weights
 from imagen_lite.recipes.spans import EOS, FIRST_SENTINEL, IGNORED, PAD, SENTINELS, corrupt, pad, train_tokenizer
+from imagen_lite.recipes.stages import forget
 from imagen_lite.recipes.t5_scores import gate, masked_word_accuracy
 from imagen_lite.scenes import words
 from imagen_lite.scenes.corpus import documents
@@ -179,7 +180,7 @@ def run(
     where, recipe = default_device(device), recipe or Recipe()
     folder = run_folder or data.cache_folder() / "runs" / "t5-lite-base"
     if fresh:
-        (folder / "state.safetensors").unlink(missing_ok=True)
+        forget(folder)
     print(f"writing {recipe.documents:,} documents")
     texts = list(islice(documents(TRAINING), recipe.documents))
     tokenizer = _tokenizer(texts, folder)
