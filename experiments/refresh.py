@@ -108,7 +108,7 @@ def state() -> str:
 
 def on_gpu() -> str:
     """What `imagen-lite bench` said on a lent GPU."""
-    return f"```\n{bench.format_rows(json.loads((weights.DATA / 'bench' / 'h100.json').read_text()))}\n```"
+    return f"```text\n{bench.format_rows(json.loads((weights.DATA / 'bench' / 'h100.json').read_text()))}\n```"
 
 
 def texts() -> None:
