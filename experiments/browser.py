@@ -252,9 +252,7 @@ def rated(folder: Path) -> None:
     """A screenshot of the rater, as the header of notebook 10 has it."""
     write_notebook(folder / "rate.ipynb", RATER)
     with voila(folder / "rate.ipynb", folder / "rate.log") as address, page() as sheet:
-        sheet.set_viewport_size(
-            {"width": 1100, "height": 700}
-        )  # no wider than it is: in the notebook it is shown smaller
+        sheet.set_viewport_size({"width": 1100, "height": 700})  # no margin: the notebook shows it smaller
         sheet.goto(address)
         sheet.locator(".il-rater img").last.wait_for()
         sheet.locator(".il-rater").screenshot(path=README / "rater.jpg", quality=85)
