@@ -12,7 +12,7 @@ import textwrap
 
 from experiments import blind_spots, costs, drawbench, notebooks, samplers, superres, sweeps, thresholds
 from experiments.claims import figures, ledger
-from experiments.peers.__main__ import show
+from experiments.peers.report import show
 from experiments.results import BASE, RESULTS, ROOT, insert, is_current, load_result, save_result, table, with_interval
 from imagen_lite import bench, sampler, viz, weights
 from imagen_lite.stage import STAGES

@@ -6,8 +6,7 @@ import json
 import pytest
 import torch
 
-from experiments.peers import __main__ as command
-from experiments.peers import curves, environment, machine, matching, networks, quality, speed, worker
+from experiments.peers import curves, environment, machine, matching, networks, quality, report, speed, worker
 from experiments.peers.networks import PEERS, Shape, Size
 from imagen_lite.data import Pool
 from imagen_lite.recipes import base64
@@ -259,14 +258,14 @@ def test_the_best_rate_of_a_peer_counts(monkeypatch):
 
 
 def test_parts_are_kept_beside_each_other_and_shown(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "RESULTS", tmp_path)
-    assert command.show().startswith("nothing has been measured yet")
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    assert report.show().startswith("nothing has been measured yet")
     row = {"name": "encode a prompt", "seconds": 0.02}
     for rounds in (1, 3):
-        command.keep("user", {"rounds": rounds, "n": 1, "threads": 2, "dtype": "bfloat16", "rows": [row]})
-        command.keep("machine", {"rounds": 2, "n": 64, "rows": []})
+        report.keep("user", {"rounds": rounds, "n": 1, "threads": 2, "dtype": "bfloat16", "rows": [row]})
+        report.keep("machine", {"rounds": 2, "n": 64, "rows": []})
     kept = json.loads((tmp_path / "peers.json").read_text())
     assert set(kept) == {"user", "machine", "hardware", "weights"} and kept["user"]["rounds"] == 3
     assert {"commit", "versions", "processor"} <= set(kept["machine"]) and "torch" in kept["machine"]["versions"]
-    text = command.show()
+    text = report.show()
     assert text.count("### ") == 2 and "| encode a prompt | 0.020 s |" in text and kept["user"]["commit"] in text
