@@ -231,7 +231,7 @@ def test_the_best_rate_of_a_peer_counts(monkeypatch):
         {"library": name, "same": same, "shape": {"patch": patch}, "parameters": 1.7, "gflop": 0.1}
         for name, same, patch in (("ours", "", 2), ("diffusers", "parameters", 1), ("diffusers", "gflop", 1))
     ]
-    last = {2e-3: 0.1, 3e-4: 0.3, 1e-3: 0.2, 3e-3: 0.25}
+    last = {2e-3: 0.1, 1e-3: 0.3, 3e-3: 0.2, 1e-2: 0.25}
 
     def found(jobs):
         runs = [job.args[0] for job in jobs]
@@ -247,7 +247,7 @@ def test_the_best_rate_of_a_peer_counts(monkeypatch):
     result = quality.measure(minutes=1.0, n=3)
     ours, peer = result["rows"]
     assert (
-        peer["rate"] == 1e-3 and result["goal"] == 0.2 and peer["rates"] == {"0.0003": 0.3, "0.001": 0.2, "0.003": 0.25}
+        peer["rate"] == 3e-3 and result["goal"] == 0.2 and peer["rates"] == {"0.001": 0.3, "0.003": 0.2, "0.01": 0.25}
     )
     assert ours["seconds_to_goal"] == [pytest.approx(30)] and peer["seconds_to_goal"] == [pytest.approx(60)]
     lines = curves.as_text(json.loads(json.dumps(result))).splitlines()
