@@ -215,8 +215,8 @@ def test_our_loss_is_that_of_the_recipe():
 
 def test_when_a_curve_reaches_a_loss():
     curve = [{"trained": 10.0, "held": 0.4}, {"trained": 40.0, "held": 0.1}]
-    assert curves.seconds_to(curve, 0.5) == 10 and curves.seconds_to(curve, 0.05) is None
-    assert curves.seconds_to(curve, 0.2) == pytest.approx(20) and curves.seconds_to(curve, 0.1) == pytest.approx(40)
+    assert curves.seconds_to(curve, 0.5, "held") == 10 and curves.seconds_to(curve, 0.05, "held") is None
+    assert [curves.seconds_to(curve, loss, "held") for loss in (0.2, 0.1)] == pytest.approx([20, 40])
 
 
 def test_a_curve_is_what_a_log_says_of_milestones(tmp_path):
@@ -236,9 +236,10 @@ def test_the_best_rate_of_a_peer_counts(monkeypatch):
     def found(jobs):
         runs = [job.args[0] for job in jobs]
         best = {"right": 0.5, "interval": (0.4, 0.6), "kernel": 1.0, "frechet": None}
-        point = {"minutes": 1.0, "seconds": 999.0, "trained": 60.0, "pictures": 1000, "held_v": 0.5, "best": best}
+        point = {"minutes": 1.0, "seconds": 999.0, "trained": 60.0, "pictures": 1000, "best": best}
         early = [{"trained": 15.0, "pictures": 500, "held": 0.4, "held_v": 0.8}]
-        return [{"rate": r.rate, "points": [point | {"held": last[r.rate]}], "curve": early} for r in runs]
+        ends = [point | {"held": last[r.rate], "held_v": round(10 * last[r.rate] ** 2, 5)} for r in runs]
+        return [{"rate": r.rate, "points": [end], "curve": early} for r, end in zip(runs, ends, strict=True)]
 
     monkeypatch.setattr(quality.matching, "matches", lambda *_: networks_)
     monkeypatch.setattr(quality.lab, "a_core_each", found)
@@ -246,13 +247,14 @@ def test_the_best_rate_of_a_peer_counts(monkeypatch):
     monkeypatch.setattr(quality, "embedded", lambda *_: None)
     result = quality.measure(minutes=1.0, n=3)
     ours, peer = result["rows"]
-    assert (
-        peer["rate"] == 3e-3 and result["goal"] == 0.2 and peer["rates"] == {"0.001": 0.3, "0.003": 0.2, "0.01": 0.25}
-    )
-    assert ours["seconds_to_goal"] == [pytest.approx(30)] and peer["seconds_to_goal"] == [pytest.approx(60)]
+    assert peer["rate"] == 3e-3 and peer["rates"] == {"0.001": 0.3, "0.003": 0.2, "0.01": 0.25}
+    assert result["goals"] == {"held": 0.2, "held_v": 0.4}
+    assert [*ours["seconds_to"]["held"], *ours["seconds_to"]["held_v"]] == pytest.approx([30, 15 * 4 ** (1 / 3)])
+    assert peer["seconds_to"] == {"held": [pytest.approx(60)], "held_v": [pytest.approx(60)]}
     lines = curves.as_text(json.loads(json.dumps(result))).splitlines()
-    assert lines[2].startswith("| ours, rate 0.002 | 1.70 | 1 |") and lines[2].endswith("| 0.50 |")
-    assert lines[3].endswith("| 1.00 |")
+    assert lines[0].endswith("| minutes to 0.2000 on eps | minutes to 0.4000 on v |")
+    assert lines[2].startswith("| ours, rate 0.002 | 1.70 | 1 |") and lines[2].endswith("| 0.50 | 0.40 |")
+    assert lines[3].endswith("| 1.00 | 1.00 |")
 
 
 def test_parts_are_kept_beside_each_other_and_shown(monkeypatch, tmp_path):

@@ -10,6 +10,8 @@ from experiments.claims import lab
 from experiments.peers.speed import told
 from experiments.results import table, with_interval
 
+LOSSES = {"held": "eps", "held_v": "v"}  # on pictures of the validation split: the paper's plain loss, and ours
+
 
 def curve_of(log: Path) -> list[dict[str, float]]:
     """Seconds of training ("trained") and validation losses at the milestones, from a run's log."""
@@ -18,7 +20,7 @@ def curve_of(log: Path) -> list[dict[str, float]]:
     return [{k: row[k] for k in ("trained", "pictures", "held", "held_v")} for row in some]
 
 
-def seconds_to(curve: Sequence[dict[str, float]], loss: float, key: str = "held") -> float | None:
+def seconds_to(curve: Sequence[dict[str, float]], loss: float, key: str) -> float | None:
     """When a curve first reached a loss, in seconds: between two points, on a line in logarithms; None if never."""
     for last, row in zip((None, *curve), curve, strict=False):
         if row[key] <= loss:
@@ -37,21 +39,26 @@ def whole_curve(one: dict[str, Any]) -> list[dict[str, float]]:
 def as_text(result: dict[str, Any]) -> str:
     """A row for each network and share of the minutes."""
     head = ["network", "parameters, M", "minutes", "pictures", "loss on eps", "loss on v", "right", "Fréchet", "kernel",
-            "minutes to a loss of " + f"{result['goal']:.4f}"]  # fmt: skip
+            *(f"minutes to {goal:.4f} on {LOSSES[key]}" for key, goal in result["goals"].items())]  # fmt: skip
     lines = []
     for row in result["rows"]:
         one = row["runs"][0]
         for i, point in enumerate(one["points"]):
-            reached, best, last = row["seconds_to_goal"][0], point["best"], i == len(one["points"]) - 1
+            best, last = point["best"], i == len(one["points"]) - 1
             frechet = "" if best["frechet"] is None else f"{best['frechet']:.3f}"
             lines.append([
                 f"{told(row)}, rate {row['rate']:g}", f"{row['parameters']:.2f}", f"{point['minutes']:.3g}",
                 f"{point['pictures']:,}", f"{point['held']:.4f}", f"{point['held_v']:.4f}",
                 with_interval(best["right"], best["interval"]), frechet, f"{best['kernel']:.2f}",
-                "" if not last else "never" if reached is None else f"{reached / 60:.2f}",
+                *(_minutes(seconds[0]) if last else "" for seconds in row["seconds_to"].values()),
             ])  # fmt: skip
     about = (
         f"{lab.SIDE} px, pictures of one thing; {result['n']} pictures drawn, at the guidance weight with "
         f"most right; seeds {result['seeds']}, of which the first is shown."
     )
     return table(head, lines) + f"\n\n{about}"
+
+
+def _minutes(seconds: float | None) -> str:
+    """Minutes, or "never"."""
+    return "never" if seconds is None else f"{seconds / 60:.2f}"

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from experiments.claims import lab
 from experiments.claims.lab import CPU, TRAIN, OneSize
 from experiments.peers import matching
-from experiments.peers.curves import curve_of, seconds_to, whole_curve
+from experiments.peers.curves import LOSSES, curve_of, seconds_to, whole_curve
 from experiments.peers.networks import LONGEST, Shape, build
 from imagen_lite import data
 from imagen_lite.cascade import Cascade
@@ -192,12 +192,15 @@ def measure(minutes: float = MINUTES, n: int = N, seeds: Sequence[int] = (0,), p
             **network, "rate": rate, "rates": {f"{one['rate']:g}": _last(tried, one["rate"]) for one in tried},
             "runs": [one for one in tried if one["rate"] == rate],
         })  # fmt: skip
-    goal = min(row["rates"][f"{row['rate']:g}"] for row in rows if row["library"] != "ours")
+    others = [row for row in rows if row["library"] != "ours"]
+    goals = {loss: min(_last(row["runs"], row["rate"], loss) for row in others) for loss in LOSSES}
     for row in rows:
-        row["seconds_to_goal"] = [seconds_to(whole_curve(one), goal) for one in row["runs"]]
-    return {"n": n, "minutes": minutes, "seeds": list(seeds), "goal": goal, "rows": rows}
+        row["seconds_to"] = {
+            loss: [seconds_to(whole_curve(one), goal, loss) for one in row["runs"]] for loss, goal in goals.items()
+        }
+    return {"n": n, "minutes": minutes, "seeds": list(seeds), "goals": goals, "rows": rows}
 
 
-def _last(tried: Sequence[dict[str, Any]], rate: float) -> float:
-    """The mean last loss of the runs with a learning rate."""
-    return round(float(np.mean([one["points"][-1]["held"] for one in tried if one["rate"] == rate])), 5)
+def _last(tried: Sequence[dict[str, Any]], rate: float, loss: str = "held") -> float:
+    """The mean of a last loss, of the runs with a learning rate."""
+    return round(float(np.mean([one["points"][-1][loss] for one in tried if one["rate"] == rate])), 5)
