@@ -44,7 +44,7 @@ from imagen_lite.unet import UNetConfig
 MINUTES = 12.0
 N = 400  # pictures drawn for each weight; the Fréchet distance needs twice its 192 features
 SHARES = (0.25, 0.5, 1.0)
-RATES = (1e-3, 3e-3, 1e-2)  # of the peers; at 1e-4 and 3e-4 they learned less
+RATES = (1e-3, 3e-3, 1e-2)  # of the peers; at 3e-4 both learned less
 WEIGHTS = (1.0, 2.0, 4.0)  # of guidance; the best counts
 MILESTONES = tuple(round(500 * 2 ** (k / 2)) for k in range(28))  # pictures at which a point of the curve is measured
 
