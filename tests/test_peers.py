@@ -233,14 +233,19 @@ def test_the_best_rate_of_a_peer_counts(monkeypatch):
     ]
     last = {2e-3: 0.1, 1e-3: 0.3, 3e-3: 0.2, 1e-2: 0.25}
 
+    drawn = []
+
     def found(jobs):
         runs = [job.args[0] for job in jobs]
-        best = {"right": 0.5, "interval": (0.4, 0.6), "kernel": 1.0, "frechet": None}
-        point = {"minutes": 1.0, "seconds": 999.0, "trained": 60.0, "pictures": 1000, "best": best}
+        if jobs[0].func is quality.judged:
+            drawn.extend((run.network["library"], run.rate) for run in runs)
+            return [{"best": {"right": r.rate, "interval": (0.0, 0.4), "kernel": 1.0, "frechet": None}} for r in runs]
+        point = {"minutes": 1.0, "seconds": 999.0, "trained": 60.0, "pictures": 1000}
         early = [{"trained": 15.0, "pictures": 500, "held": 0.4, "held_v": 0.8}]
         ends = [point | {"held": last[r.rate], "held_v": round(10 * last[r.rate] ** 2, 5)} for r in runs]
         return [{"rate": r.rate, "points": [end], "curve": early} for r, end in zip(runs, ends, strict=True)]
 
+    monkeypatch.setattr(quality, "SHARES", (1.0,))
     monkeypatch.setattr(quality.matching, "matches", lambda *_: networks_)
     monkeypatch.setattr(quality.lab, "a_core_each", found)
     monkeypatch.setattr(quality.lab, "one_thing", lambda *_: Pool([], [], [], []))
@@ -248,6 +253,7 @@ def test_the_best_rate_of_a_peer_counts(monkeypatch):
     result = quality.measure(minutes=1.0, n=3)
     ours, peer = result["rows"]
     assert peer["rate"] == 3e-3 and peer["rates"] == {"0.001": 0.3, "0.003": 0.2, "0.01": 0.25}
+    assert drawn == [("ours", 2e-3), ("diffusers", 3e-3)] and peer["runs"][0]["points"][0]["best"]["right"] == 3e-3
     assert result["goals"] == {"held": 0.2, "held_v": 0.4}
     assert [*ours["seconds_to"]["held"], *ours["seconds_to"]["held_v"]] == pytest.approx([30, 15 * 4 ** (1 / 3)])
     assert peer["seconds_to"] == {"held": [pytest.approx(60)], "held_v": [pytest.approx(60)]}

@@ -3,7 +3,7 @@
 All see the same pictures (one thing, 32 px) in the same order, the same noise and the same embeddings of t5-lite, in
 the same training loop (AdamW, a warm-up, an average of the weights), and are drawn from by the same sampler. Ours has
 its own preconditioning and loss; the peers predict the noise, with the paper's plain loss, at the best of three
-learning rates. Time is that of training steps alone. A run goes on where it was stopped.
+learning rates, which alone is drawn from. Time is that of training steps alone. A run goes on where it was stopped.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from experiments.claims import lab
@@ -40,6 +41,7 @@ from imagen_lite.stage import Stage, default_dtype
 from imagen_lite.text import FrozenTextEncoder, load_text_encoder
 from imagen_lite.train import Ema, Progress, fit, keyed_normal, keyed_uniform
 from imagen_lite.unet import UNetConfig
+from imagen_lite.weights import write_atomic
 
 MINUTES = 12.0
 N = 400  # pictures drawn for each weight; the Fréchet distance needs twice its 192 features
@@ -65,10 +67,14 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where its checkpoint, its log and what was found lie; they do not ship."""
+        """Where its checkpoint, its log, its averaged weights and what was found lie; they do not ship."""
         patch = self.network["shape"]["patch"]
         name = f"{self.network['library']}-{patch}-{self.network['same']}-{self.rate:g}-{self.seed}-{self.minutes:g}"
         return data.cache_folder() / "runs" / "peers" / name
+
+    def average(self, share: float) -> Path:
+        """Where its averaged weights lie, as they were at a share of its minutes."""
+        return self.folder / f"{share:g}.safetensors"
 
     def model(self) -> nn.Module:
         """The network with fresh weights."""
@@ -129,11 +135,16 @@ def drawn(model: nn.Module, encoder: FrozenTextEncoder, recipe: OneSize, n: int,
     return {"n": n, "best": max(rows, key=lambda row: row["right"]), "weights": rows}
 
 
-def trained(run: Run, n: int) -> dict[str, Any]:
-    """Trains a run, and judges it at each of `SHARES` of its minutes."""
-    encoder = load_text_encoder(ENCODER, CPU)
+def recipe_of(run: Run, encoder: FrozenTextEncoder) -> OneSize:
+    """What a run is trained with, and drawn with."""
     train = dataclasses.replace(TRAIN, lr=run.rate, seed=run.seed, steps=10**7, decay_from=None)
-    recipe = OneSize(dataclasses.replace(lab.UNET, text_dim=encoder.dim), train, text_length=LONGEST)
+    return OneSize(dataclasses.replace(lab.UNET, text_dim=encoder.dim), train, text_length=LONGEST)
+
+
+def trained(run: Run) -> dict[str, Any]:
+    """Trains a run, and keeps its losses and its averaged weights at each of `SHARES` of its minutes."""
+    recipe = recipe_of(run, load_text_encoder(ENCODER, CPU))
+    train = recipe.train
     held = batches_of(lab.one_thing(data.SHARD, "val"), dataclasses.replace(recipe, text_dropout=0.0))
     model, average = run.model(), run.model()
     loss = NoiseLoss(model, batches_of(lab.one_thing(), recipe), run.seed, "snr+1" if run.ours else "plain")
@@ -142,8 +153,8 @@ def trained(run: Run, n: int) -> dict[str, Any]:
         ema.copy_to(average)
         return {"held": round(held_loss(average, held), 5), "held_v": round(held_loss(average, held, "snr+1"), 5)}
 
-    def judged(minutes: float) -> dict[str, Any]:
-        ema, progress = Ema(model, train.ema), Progress()
+    def point(share: float) -> dict[str, Any]:
+        ema, progress, minutes = Ema(model, train.ema), Progress(), share * run.minutes
         while (left := lab.minutes_left(run.folder, minutes)) > 0.01 or not progress.step:
             begun = time.monotonic()
             ema, progress = fit(
@@ -151,17 +162,23 @@ def trained(run: Run, n: int) -> dict[str, Any]:
             )
             if time.monotonic() - begun < 60 * left - 1:
                 raise RuntimeError(f"stopped after {progress.step:,} steps; the same command goes on from there")
-        losses = measured(model, ema, progress)
+        write_atomic(run.average(share), save({name: value.contiguous() for name, value in ema.shadow.items()}))
         about = {"minutes": minutes, "trained": round(progress.seconds, 1), "pictures": progress.pictures}
-        return about | losses | drawn(average, encoder, recipe, n, run.seed)
+        return about | measured(model, ema, progress)
 
-    points = [kept(run.folder / f"{share:g}-{n}.json", partial(judged, share * run.minutes)) for share in SHARES]
+    points = [kept(run.folder / f"{share:g}.json", partial(point, share)) for share in SHARES]
     return {"rate": run.rate, "seed": run.seed, "points": points, "curve": curve_of(run.folder / "log.jsonl")}
 
 
-def one_run(run: Run, n: int) -> dict[str, Any]:
-    """As `trained`; what was found is kept, and read the next time."""
-    return kept(run.folder / f"found-{n}.json", partial(trained, run, n))
+def judged(run: Run, share: float, n: int) -> dict[str, Any]:
+    """What the averaged weights draw, at a share of a run's minutes; what was found is kept, and read the next time."""
+
+    def find() -> dict[str, Any]:
+        encoder, model = load_text_encoder(ENCODER, CPU), run.model()
+        model.load_state_dict(load_file(run.average(share)), strict=False)
+        return drawn(model, encoder, recipe_of(run, encoder), n, run.seed)
+
+    return kept(run.folder / f"drawn-{share:g}-{n}.json", find)
 
 
 def measure(minutes: float = MINUTES, n: int = N, seeds: Sequence[int] = (0,), patch: int = 1) -> dict[str, Any]:
@@ -183,17 +200,22 @@ def measure(minutes: float = MINUTES, n: int = N, seeds: Sequence[int] = (0,), p
     ]
     for pool in (lab.one_thing(), lab.one_thing(data.SHARD, "val")):
         embedded(caption_rows(pool)[0], ENCODER, CPU)  # once, by all cores
-    found = lab.a_core_each([partial(one_run, run, n) for run in runs])
-    rows = []
+    found = lab.a_core_each([partial(trained, run) for run in runs])
+    rows, best = [], []
     for network in networks:
-        tried = [one | {"seed": run.seed} for run, one in zip(runs, found, strict=True) if run.network == network]
-        rate = min({one["rate"] for one in tried}, key=lambda r: _last(tried, r))
+        tried = [(run, one) for run, one in zip(runs, found, strict=True) if run.network == network]
+        rates = {run.rate: _last([one for r, one in tried if r.rate == run.rate]) for run, _ in tried}
+        rate = min(rates, key=lambda rate: rates[rate])
+        best += [(run, one) for run, one in tried if run.rate == rate]
         rows.append({
-            **network, "rate": rate, "rates": {f"{one['rate']:g}": _last(tried, one["rate"]) for one in tried},
-            "runs": [one for one in tried if one["rate"] == rate],
+            **network, "rate": rate, "rates": {f"{rate:g}": loss for rate, loss in rates.items()},
+            "runs": [one for run, one in tried if run.rate == rate],
         })  # fmt: skip
+    pictures = iter(lab.a_core_each([partial(judged, run, share, n) for run, _ in best for share in SHARES]))
+    for point in (point for _, one in best for point in one["points"]):
+        point.update(next(pictures))
     others = [row for row in rows if row["library"] != "ours"]
-    goals = {loss: min(_last(row["runs"], row["rate"], loss) for row in others) for loss in LOSSES}
+    goals = {loss: min(_last(row["runs"], loss) for row in others) for loss in LOSSES}
     for row in rows:
         row["seconds_to"] = {
             loss: [seconds_to(whole_curve(one), goal, loss) for one in row["runs"]] for loss, goal in goals.items()
@@ -201,6 +223,6 @@ def measure(minutes: float = MINUTES, n: int = N, seeds: Sequence[int] = (0,), p
     return {"n": n, "minutes": minutes, "seeds": list(seeds), "goals": goals, "rows": rows}
 
 
-def _last(tried: Sequence[dict[str, Any]], rate: float, loss: str = "held") -> float:
-    """The mean of a last loss, of the runs with a learning rate."""
-    return round(float(np.mean([one["points"][-1][loss] for one in tried if one["rate"] == rate])), 5)
+def _last(runs: Sequence[dict[str, Any]], loss: str = "held") -> float:
+    """The mean of the runs' last losses."""
+    return round(float(np.mean([one["points"][-1][loss] for one in runs])), 5)
