@@ -231,7 +231,7 @@ def test_the_best_rate_of_a_peer_counts(monkeypatch):
         {"library": name, "same": same, "shape": {"patch": patch}, "parameters": 1.7, "gflop": 0.1}
         for name, same, patch in (("ours", "", 2), ("diffusers", "parameters", 1), ("diffusers", "gflop", 1))
     ]
-    last = {2e-3: 0.1, 1e-3: 0.3, 3e-3: 0.2, 1e-2: 0.25}
+    last = {2e-3: 0.1, 4e-3: 0.11, 8e-3: 0.5, 3e-3: 0.2, 1e-2: 0.25, 3e-2: 0.3}
 
     drawn = []
 
@@ -252,7 +252,7 @@ def test_the_best_rate_of_a_peer_counts(monkeypatch):
     monkeypatch.setattr(quality, "embedded", lambda *_: None)
     result = quality.measure(minutes=1.0, n=3)
     ours, peer = result["rows"]
-    assert peer["rate"] == 3e-3 and peer["rates"] == {"0.001": 0.3, "0.003": 0.2, "0.01": 0.25}
+    assert peer["rate"] == 3e-3 and peer["rates"] == {"0.003": 0.2, "0.01": 0.25, "0.03": 0.3}
     assert drawn == [("ours", 2e-3), ("diffusers", 3e-3)] and peer["runs"][0]["points"][0]["best"]["right"] == 3e-3
     assert result["goals"] == {"held": 0.2, "held_v": 0.4}
     assert [*ours["seconds_to"]["held"], *ours["seconds_to"]["held_v"]] == pytest.approx([30, 15 * 4 ** (1 / 3)])
