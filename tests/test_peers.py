@@ -243,24 +243,31 @@ def test_the_best_rate_of_a_peer_counts(monkeypatch):
         point = {"minutes": 1.0, "seconds": 999.0, "trained": 60.0, "pictures": 1000}
         early = [{"trained": 15.0, "pictures": 500, "held": 0.4, "held_v": 0.8}]
         ends = [point | {"held": last[r.rate], "held_v": round(10 * last[r.rate] ** 2, 5)} for r in runs]
-        return [{"rate": r.rate, "points": [end], "curve": early} for r, end in zip(runs, ends, strict=True)]
+        first = point | {"trained": 15.0, "held": 0.4, "held_v": 0.8}
+        return [
+            {"rate": r.rate, "points": [dict(first), end], "curve": early} for r, end in zip(runs, ends, strict=True)
+        ]
 
-    monkeypatch.setattr(quality, "SHARES", (1.0,))
+    monkeypatch.setattr(quality, "SHARES", (0.25, 1.0))
     monkeypatch.setattr(quality.matching, "matches", lambda *_: networks_)
     monkeypatch.setattr(quality.lab, "a_core_each", found)
     monkeypatch.setattr(quality.lab, "one_thing", lambda *_: Pool([], [], [], []))
     monkeypatch.setattr(quality, "embedded", lambda *_: None)
     result = quality.measure(minutes=1.0, n=3)
     ours, peer = result["rows"]
-    assert peer["rate"] == 3e-3 and peer["rates"] == {"0.003": 0.2, "0.01": 0.25, "0.03": 0.3}
-    assert drawn == [("ours", 2e-3), ("diffusers", 3e-3)] and peer["runs"][0]["points"][0]["best"]["right"] == 3e-3
+    assert peer["rate"] == 3e-3 and [r["held"] for r in peer["rates"]] == [0.2, 0.25, 0.3]
+    assert [r["right"] for r in ours["rates"] + peer["rates"]] == [2e-3, 4e-3, 8e-3, 3e-3, 1e-2, 3e-2]
+    assert drawn == [*(("ours", r) for r in (2e-3, 4e-3, 8e-3)), *(("diffusers", r) for r in (3e-3, 1e-2, 3e-2)),
+                     ("ours", 2e-3), ("diffusers", 3e-3)]  # fmt: skip
+    assert [point["best"]["right"] for point in peer["runs"][0]["points"]] == [3e-3, 3e-3]
     assert result["goals"] == {"held": 0.2, "held_v": 0.4}
     assert [*ours["seconds_to"]["held"], *ours["seconds_to"]["held_v"]] == pytest.approx([30, 15 * 4 ** (1 / 3)])
     assert peer["seconds_to"] == {"held": [pytest.approx(60)], "held_v": [pytest.approx(60)]}
     lines = curves.as_text(json.loads(json.dumps(result))).splitlines()
     assert lines[0].endswith("| minutes to 0.2000 on eps | minutes to 0.4000 on v |")
-    assert lines[2].startswith("| ours, rate 0.002 | 1.70 | 1 |") and lines[2].endswith("| 0.50 | 0.40 |")
-    assert lines[3].endswith("| 1.00 | 1.00 |")
+    assert lines[2].startswith("| ours, rate 0.002 | 1.70 | 1 |") and lines[3].endswith("| 0.50 | 0.40 |")
+    assert lines[5].endswith("| 1.00 | 1.00 |")
+    assert lines[-1].endswith("diffusers 0.003: 0.2000 and 0.00, 0.01: 0.2500 and 0.01, 0.03: 0.3000 and 0.03.")
 
 
 def test_parts_are_kept_beside_each_other_and_shown(monkeypatch, tmp_path):

@@ -52,9 +52,14 @@ def as_text(result: dict[str, Any]) -> str:
                 with_interval(best["right"], best["interval"]), frechet, f"{best['kernel']:.2f}",
                 *(_minutes(seconds[0]) if last else "" for seconds in row["seconds_to"].values()),
             ])  # fmt: skip
+    tried = "; ".join(
+        f"{row['library']} " + ", ".join(f"{r['rate']:g}: {r['held']:.4f} and {r['right']:.2f}" for r in row["rates"])
+        for row in result["rows"]
+    )
     about = (
-        f"{lab.SIDE} px, pictures of one thing; {result['n']} pictures drawn, at the guidance weight with "
-        f"most right; seeds {result['seeds']}, of which the first is shown."
+        f"{lab.SIDE} px, pictures of one thing; {result['n']} pictures drawn, at the guidance weight with most right; "
+        f"seeds {result['seeds']}, of which the first is shown. Of the rates that were tried the one with the least "
+        f"loss on eps is shown; at the end they had, in loss on eps and share right: {tried}."
     )
     return table(head, lines) + f"\n\n{about}"
 

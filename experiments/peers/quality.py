@@ -205,19 +205,18 @@ def measure(minutes: float = MINUTES, n: int = N, seeds: Sequence[int] = (0,), p
     for pool in (lab.one_thing(), lab.one_thing(data.SHARD, "val")):
         embedded(caption_rows(pool)[0], ENCODER, CPU)  # once, by all cores
     found = lab.a_core_each([partial(trained, run) for run in runs])
+    _judge(found, runs, SHARES[-1:], n)
     rows, best = [], []
     for network in networks:
         tried = [(run, one) for run, one in zip(runs, found, strict=True) if run.network == network]
-        rates = {run.rate: _last([one for r, one in tried if r.rate == run.rate]) for run, _ in tried}
-        rate = min(rates, key=lambda rate: rates[rate])
+        rates = {rate: [one for run, one in tried if run.rate == rate] for rate in RATES[network["library"]]}
+        rate = min(rates, key=lambda rate: _last(rates[rate]))
         best += [(run, one) for run, one in tried if run.rate == rate]
         rows.append({
-            **network, "rate": rate, "rates": {f"{rate:g}": loss for rate, loss in rates.items()},
-            "runs": [one for run, one in tried if run.rate == rate],
+            **network, "rate": rate, "runs": rates[rate],
+            "rates": [{"rate": rate, "held": _last(some), "right": _right(some)} for rate, some in rates.items()],
         })  # fmt: skip
-    pictures = iter(lab.a_core_each([partial(judged, run, share, n) for run, _ in best for share in SHARES]))
-    for point in (point for _, one in best for point in one["points"]):
-        point.update(next(pictures))
+    _judge([one for _, one in best], [run for run, _ in best], SHARES[:-1], n)
     others = [row for row in rows if row["library"] != "ours"]
     goals = {loss: min(_last(row["runs"], loss) for row in others) for loss in LOSSES}
     for row in rows:
@@ -227,6 +226,20 @@ def measure(minutes: float = MINUTES, n: int = N, seeds: Sequence[int] = (0,), p
     return {"n": n, "minutes": minutes, "seeds": list(seeds), "goals": goals, "rows": rows}
 
 
+def _judge(found: Sequence[dict[str, Any]], runs: Sequence[Run], shares: Sequence[float], n: int) -> None:
+    """Puts what the runs draw at these shares into their points."""
+    jobs = [partial(judged, run, share, n) for run in runs for share in shares]
+    pictures = iter(lab.a_core_each(jobs) if jobs else [])
+    for one in found:
+        for share in shares:
+            one["points"][SHARES.index(share)].update(next(pictures))
+
+
 def _last(runs: Sequence[dict[str, Any]], loss: str = "held") -> float:
     """The mean of the runs' last losses."""
     return round(float(np.mean([one["points"][-1][loss] for one in runs])), 5)
+
+
+def _right(runs: Sequence[dict[str, Any]]) -> float:
+    """The mean of the shares that they draw right at the end."""
+    return round(float(np.mean([one["points"][-1]["best"]["right"] for one in runs])), 4)
