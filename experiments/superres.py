@@ -2,6 +2,7 @@
 
 python -m experiments.superres 256              # or 1024; needs the stages up to it
 python -m experiments.superres 256 --stages     # after a new base: only what that changes
+python -m experiments.superres 256 --details    # only the detail that captions alone add
 """
 
 import argparse
@@ -32,7 +33,7 @@ from imagen_lite.stage import STAGES
 
 FEATURES: dict[str, Callable[[Tensor], Tensor]] = {"reader": reader_features, "random": random_features}
 WINDOW = {256: None, 1024: 256}  # what is compared of each picture
-PICTURES = {256: 2000, 1024: 2048}  # compared, by default
+PICTURES = {256: 2000, 1024: 2048}  # compared, by default; for detail from the caption alone a quarter of them
 TOLD = (8.0, 0.1)  # guidance weight and level at which captions are asked for details
 Draw = Callable[[Tensor, list[str], list[int]], Tensor]  # low-res pictures, captions, seeds -> pictures
 
@@ -249,9 +250,12 @@ def by_itself(cascade: Cascade, size: int, n: int) -> dict:
         "from_renders": from_renders(drawer(cascade, size), size, n),
         "consistency": consistent(cascade, size, max(16, n // 20)),
     }
-    if "detail" in used_alone(size):
-        result |= {d: by_caption_alone(cascade, d, max(16, n // 20), *TOLD) for d in ("pattern", "letter")}
-    return result
+    return result | (details(cascade, n) if "detail" in used_alone(size) else {})
+
+
+def details(cascade: Cascade, n: int) -> dict:
+    """Patterns and letters that only the caption can tell."""
+    return {detail: by_caption_alone(cascade, detail, max(16, n // 4), *TOLD) for detail in ("pattern", "letter")}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -260,18 +264,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("resolution", type=int, choices=list(WINDOW))
     parser.add_argument("-n", type=int, help="pictures for the Fréchet distance")
     parser.add_argument("--stages", action="store_true", help="only what a new base changes: alignment by stages")
+    parser.add_argument("--details", action="store_true", help="only detail from the caption alone")
     options = parser.parse_args(arguments)
     cascade, size = load_cascade(), options.resolution
     n = options.n or PICTURES[size]
-    if options.stages:
-        if not is_current(f"sr{size}", used_alone(size)):
-            parser.error(f"{STAGES[size]} is not the one that was measured; measure all of it, without --stages")
+    alone = used_alone(size)
+    used = list(dict.fromkeys([*alone, *(STAGES[stage] for stage in cascade.stages if stage <= size)]))
+    if options.details and "detail" not in alone:
+        parser.error(f"details are judged at 256 px, not at {size}")
+    if options.stages or options.details:
+        if not is_current(f"sr{size}", used if options.details else alone):
+            parser.error(f"{STAGES[size]} is not the one that was measured; measure all of it")
         result = load_result(f"sr{size}")
     else:
         result = by_itself(cascade, size, n)
-    result["stages"] = after_each_stage(cascade, size, max(8, n // 10))
-    used = dict.fromkeys([*used_alone(size), *(STAGES[stage] for stage in cascade.stages if stage <= size)])
-    save_result(f"sr{size}", result, models=list(used))
+    if options.details:
+        result |= details(cascade, n)
+    else:
+        result["stages"] = after_each_stage(cascade, size, max(8, n // 10))
+    save_result(f"sr{size}", result, models=used)
 
 
 if __name__ == "__main__":

@@ -126,3 +126,20 @@ def test_after_a_new_base_only_the_stages_are_measured_again(monkeypatch, capsys
     with pytest.raises(SystemExit):
         superres.main(["256", "--stages"])
     assert "is not the one that was measured" in capsys.readouterr().err
+
+
+def test_details_alone_are_measured_again_where_nothing_has_changed(monkeypatch, capsys):
+    monkeypatch.setattr(superres, "load_cascade", lambda: SimpleNamespace(stages={64: None, 256: None}))
+    monkeypatch.setattr(superres, "by_caption_alone", lambda cascade, detail, n, *told: f"{n} of a {detail} at {told}")
+    monkeypatch.setattr(superres, "load_result", lambda name: {"stages": "as they were", "letter": "of fewer"})
+    monkeypatch.setattr(superres, "save_result", lambda name, result, models: saved.append((name, result)))
+    saved: list = []
+    monkeypatch.setattr(superres, "is_current", lambda name, models: "base64" in models)
+    superres.main(["256", "-n", "200", "--details"])
+    told = {detail: f"50 of a {detail} at (8.0, 0.1)" for detail in ("pattern", "letter")}
+    assert saved == [("sr256", {"stages": "as they were"} | told)]
+    monkeypatch.setattr(superres, "is_current", lambda name, models: "base64" not in models)
+    for size, why in (("256", "is not the one that was measured"), ("1024", "details are judged at 256 px")):
+        with pytest.raises(SystemExit):
+            superres.main([size, "--details"])
+        assert why in capsys.readouterr().err
