@@ -2,7 +2,7 @@
 
 python -m experiments.superres 256              # or 1024; needs the stages up to it
 python -m experiments.superres 256 --stages     # after a new base: only what that changes
-python -m experiments.superres 256 --details    # only the detail that captions alone add
+python -m experiments.superres 256 --details letter    # only letters, or patterns, by the caption alone
 """
 
 import argparse
@@ -250,12 +250,12 @@ def by_itself(cascade: Cascade, size: int, n: int) -> dict:
         "from_renders": from_renders(drawer(cascade, size), size, n),
         "consistency": consistent(cascade, size, max(16, n // 20)),
     }
-    return result | (details(cascade, n) if "detail" in used_alone(size) else {})
+    return result | (details(cascade, n, ("pattern", "letter")) if "detail" in used_alone(size) else {})
 
 
-def details(cascade: Cascade, n: int) -> dict:
-    """Patterns and letters that only the caption can tell."""
-    return {detail: by_caption_alone(cascade, detail, max(16, n // 4), *TOLD) for detail in ("pattern", "letter")}
+def details(cascade: Cascade, n: int, names: Sequence[str]) -> dict:
+    """Patterns, or letters, that only the caption can tell."""
+    return {name: by_caption_alone(cascade, name, max(16, n // 4), *TOLD) for name in names}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -264,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("resolution", type=int, choices=list(WINDOW))
     parser.add_argument("-n", type=int, help="pictures for the Fréchet distance")
     parser.add_argument("--stages", action="store_true", help="only what a new base changes: alignment by stages")
-    parser.add_argument("--details", action="store_true", help="only detail from the caption alone")
+    parser.add_argument("--details", nargs="+", choices=("pattern", "letter"), help="only these, by the caption alone")
     options = parser.parse_args(arguments)
     cascade, size = load_cascade(), options.resolution
     n = options.n or PICTURES[size]
@@ -279,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         result = by_itself(cascade, size, n)
     if options.details:
-        result |= details(cascade, n)
+        result |= details(cascade, n, options.details)
     else:
         result["stages"] = after_each_stage(cascade, size, max(8, n // 10))
     save_result(f"sr{size}", result, models=used)

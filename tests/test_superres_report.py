@@ -135,11 +135,10 @@ def test_details_alone_are_measured_again_where_nothing_has_changed(monkeypatch,
     monkeypatch.setattr(superres, "save_result", lambda name, result, models: saved.append((name, result)))
     saved: list = []
     monkeypatch.setattr(superres, "is_current", lambda name, models: "base64" in models)
-    superres.main(["256", "-n", "200", "--details"])
-    told = {detail: f"50 of a {detail} at (8.0, 0.1)" for detail in ("pattern", "letter")}
-    assert saved == [("sr256", {"stages": "as they were"} | told)]
+    superres.main(["256", "-n", "200", "--details", "letter"])
+    assert saved == [("sr256", {"stages": "as they were", "letter": "50 of a letter at (8.0, 0.1)"})]
     monkeypatch.setattr(superres, "is_current", lambda name, models: "base64" not in models)
     for size, why in (("256", "is not the one that was measured"), ("1024", "details are judged at 256 px")):
         with pytest.raises(SystemExit):
-            superres.main([size, "--details"])
+            superres.main([size, "--details", "pattern"])
         assert why in capsys.readouterr().err
