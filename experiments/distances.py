@@ -15,3 +15,8 @@ def distance(features: np.ndarray | Tensor, real: np.ndarray | Tensor) -> float:
 def nearer(a: np.ndarray, b: np.ndarray, real: np.ndarray) -> float:
     """By how much `a` is nearer to the real pictures than `b`."""
     return distance(b, real) - distance(a, real)
+
+
+def numbers(features: Tensor) -> list[list[float]]:
+    """A table of features to be kept in a file."""
+    return [[round(value, 4) for value in row] for row in features.tolist()]

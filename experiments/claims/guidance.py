@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments.claims.results import folder_of
-from experiments.distances import distance, nearer
+from experiments.distances import distance, nearer, numbers
 from experiments.results import BASE
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.evaluate import alignment, saturated_share
@@ -55,11 +55,6 @@ def seen(images: Tensor, captions: list[str], real: Tensor) -> dict[str, Any]:
         "kernel": round(kernel_distance(images, real), 4),
         "at_the_end": round(float(saturated_share(images).mean()), 4),
     }
-
-
-def numbers(features: Tensor) -> list[list[float]]:
-    """A table to be kept in a file."""
-    return [[round(value, 4) for value in row] for row in features.tolist()]
 
 
 def cells(name: str, ways: list[tuple[float, str]], n: int) -> dict[str, Any]:

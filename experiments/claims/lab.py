@@ -267,9 +267,14 @@ def run_all(trials: Sequence[Trial], n: int = 100) -> list[dict[str, Any]]:
 
 
 def a_core_each(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What the jobs give, each in a process of one thread, as many at once as there are cores."""
+    """What the jobs give, of trials that see the pools, as `side_by_side`."""
     for count, split in ((PICTURES, "train"), (data.SHARD, "val")):  # rendered once, by all cores
         data.pool(count, split=split)
+    return side_by_side(jobs)
+
+
+def side_by_side(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What the jobs give, each in a process of one thread, as many at once as there are cores."""
     with get_context("spawn").Pool(max(1, min(len(jobs), os.cpu_count() or 1)), torch.set_num_threads, (1,)) as workers:
         return workers.map(called, jobs, chunksize=1)
 
