@@ -22,19 +22,18 @@ from torch import Tensor, nn
 
 from experiments.claims.lab import side_by_side
 from imagen_lite import data, weights
-from imagen_lite.augmentation import augment, expected_picture, upsample
 from imagen_lite.data import SHARD, Pool, to_images, to_uint8
 from imagen_lite.recipes import sr256
-from imagen_lite.recipes.stages import ENCODER, denoising_loss, precision
+from imagen_lite.recipes.stages import ENCODER
 from imagen_lite.recipes.super_resolution import Pairs, SuperResolutionLoss
 from imagen_lite.scenes.captions import captions
 from imagen_lite.scenes.reader import box_of
 from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import LETTERS, SPLITS, Scene, sample_scene
 from imagen_lite.stage import default_dtype
-from imagen_lite.text import FrozenTextEncoder, TextEmbedding, load_text_encoder
-from imagen_lite.train import Ema, Progress, TrainConfig, fit, keyed_normal, keyed_uniform
-from imagen_lite.unet import EfficientUNet, preconditioning
+from imagen_lite.text import FrozenTextEncoder, load_text_encoder
+from imagen_lite.train import Ema, Progress, TrainConfig, fit, keyed_uniform
+from imagen_lite.unet import EfficientUNet
 
 SIDE = 64  # pixels of a window, of 256
 TRAIN = TrainConfig(batch=64, lr=1e-3, warmup=200, steps=10**6, ema=0.998)
@@ -115,22 +114,13 @@ class OnlyTold(SuperResolutionLoss):
         """Mean squared error, float32 scalar."""
         images, small, row = self.batches.pair(self.seed, step)
         u = keyed_uniform(self.seed, step, self.batches.samples, 1, stream=2)[:, 0]
-        t = self.batches.recipe.schedule.t(
-            LOG_SNR[0] + (LOG_SNR[1] - LOG_SNR[0]) * self.batches.spread(self.seed, step)
-        )
         level = LEVELS[0] + (LEVELS[1] - LEVELS[0]) * u
-        return self.at(images, small, self.batches.text(row), t, level, step)
+        return self.at(step, images, small, self.batches.text(row), times(self.batches.spread(self.seed, step)), level)
 
-    def at(self, images: Tensor, small: Tensor, text: TextEmbedding, t: Tensor, level: Tensor, step: int) -> Tensor:
-        """The loss of these pictures, at times t (B,) and levels (B,)."""
-        recipe, samples = self.batches.recipe, self.batches.samples[: len(images)]
-        noise = keyed_normal(self.seed, step, samples, tuple(small.shape[1:]), stream=4)
-        low_res = upsample(augment(small, level, noise), images.shape[-1])
-        eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
-        error = expected_picture(low_res, level, recipe.unet.low_res_error)[1]
-        weight = preconditioning(recipe.schedule.angle(t), error)[2].flatten() ** -2
-        with precision(images.device, self.dtype):
-            return denoising_loss(self.model, recipe.schedule, images, t, eps, weight, text, low_res, level)
+
+def times(shares: Tensor) -> Tensor:
+    """The t at these shares (B,) of `LOG_SNR`."""
+    return RECIPE.schedule.t(LOG_SNR[0] + (LOG_SNR[1] - LOG_SNR[0]) * shares)
 
 
 @torch.no_grad()
@@ -143,11 +133,10 @@ def heed(model: nn.Module, encoder: FrozenTextEncoder, held: Pairs, scenes: Sequ
         for i in range(0, len(scenes), batch):
             rows = slice(i, i + batch)
             images, small = (to_images(pictures[rows]) for pictures in (held.pictures, held.low_res))
-            t = held.recipe.schedule.t(LOG_SNR[0] + (LOG_SNR[1] - LOG_SNR[0]) * torch.arange(len(images)) / len(images))
+            t, at = times(torch.arange(len(images)) / len(images)), torch.full((len(images),), level)
             for k, letters in enumerate(([""] * len(scenes), others)):
                 texts = [told(s, letter) for s, letter in zip(scenes[rows], letters[rows], strict=True)]
-                at = torch.full((len(images),), level)
-                sums[k] += float(loss.at(images, small, encoder(texts), t, at, i)) * len(images)
+                sums[k] += float(loss.at(i, images, small, encoder(texts), t, at)) * len(images)
         found[f"{level:g}"] = round(sums[1] / sums[0], 4)
     return found
 

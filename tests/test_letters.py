@@ -6,6 +6,7 @@ from experiments import letters
 from imagen_lite.scenes.parse import parse
 from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import sample_scene
+from imagen_lite.train import keyed_normal
 
 
 def test_windows_look_at_the_letter_alike_at_both_sizes():
@@ -42,7 +43,7 @@ def test_a_network_that_is_deaf_heeds_nothing(monkeypatch, tmp_path):
             self.deaf = deaf
 
         def forward(self, x_t, t, text, low_res, level):
-            own = letters.keyed_normal(12345, 0, torch.arange(len(x_t)), tuple(x_t.shape[1:]), stream=3)
+            own = keyed_normal(12345, 0, torch.arange(len(x_t)), tuple(x_t.shape[1:]), stream=3)
             right = encoder([letters.told(scene) for scene in scenes]).tokens
             wrong = (text.tokens - right).abs().mean((1, 2)).view(-1, 1, 1, 1)
             return own + 0.1 + (0 if self.deaf else wrong)

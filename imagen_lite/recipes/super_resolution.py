@@ -28,7 +28,7 @@ from imagen_lite.recipes.stages import (
 from imagen_lite.scenes.reader import box_of
 from imagen_lite.scenes.world import sample_scene
 from imagen_lite.stage import STAGES, Sampling, Stage, default_device, default_dtype
-from imagen_lite.text import FrozenTextEncoder, load_text_encoder
+from imagen_lite.text import FrozenTextEncoder, TextEmbedding, load_text_encoder
 from imagen_lite.train import Ema, Progress, fit, keyed_normal, keyed_uniform
 from imagen_lite.unet import EfficientUNet, preconditioning
 
@@ -135,18 +135,22 @@ class SuperResolutionLoss:
         """Mean squared error on v, float32 scalar."""
         recipe = self.batches.recipe
         images, small, row = self.batches.pair(self.seed, step)
-        samples = self.batches.samples
-        u = keyed_uniform(self.seed, step, samples, 3, stream=2)
+        u = keyed_uniform(self.seed, step, self.batches.samples, 3, stream=2)
         noisiest, cleanest = recipe.log_snr
         t = recipe.schedule.t(noisiest + (cleanest - noisiest) * self.batches.spread(self.seed, step))
-        aug_level = u[:, 2] * recipe.augmentation
+        with precision(images.device, self.dtype):
+            text = self.batches.text(row).drop(u[:, 1] >= recipe.text_dropout)
+        return self.at(step, images, small, text, t, u[:, 2] * recipe.augmentation)
+
+    def at(self, step: int, images: Tensor, small: Tensor, text: TextEmbedding, t: Tensor, aug_level: Tensor) -> Tensor:
+        """The same of these pictures (B, 3, H, W), at times t (B,) and levels (B,), with the noise of a step."""
+        recipe, samples = self.batches.recipe, self.batches.samples[: len(images)]
         noise = keyed_normal(self.seed, step, samples, tuple(small.shape[1:]), stream=4)
         low_res = upsample(augment(small, aug_level, noise), images.shape[-1])
         eps = keyed_normal(self.seed, step, samples, tuple(images.shape[1:]), stream=3)
         error = expected_picture(low_res, aug_level, recipe.unet.low_res_error)[1]
         weight = preconditioning(recipe.schedule.angle(t), error)[2].flatten() ** -2
         with precision(images.device, self.dtype):
-            text = self.batches.text(row).drop(u[:, 1] >= recipe.text_dropout)
             return denoising_loss(self.model, recipe.schedule, images, t, eps, weight, text, low_res, aug_level)
 
 
