@@ -1,11 +1,13 @@
 """Teaches sr256 letters: close views of lettered cubes, under so much augmentation that only the caption can tell them.
 
-    python -m experiments.letters --max-minutes 60    # from the shipped weights on, or from where it was stopped
+    python -m experiments.letters close --max-minutes 60    # from the shipped weights on, or from where it was stopped
+    python -m experiments.letters whole                     # then, from what came of that: writes data/weights/sr256
 
-One picture in 25 of the world bears a letter, on a few per cent of its pixels, and sr256 does not heed what captions
-say of it. Here nine batches in ten are windows of 64 px (of 256) on a letter. What comes of it is told as *heed*: the
-loss with another letter in the caption over that with the right one, on validation windows; 1 is no heed at all. The
-weights stay in the user's cache.
+One picture in 25 of the world bears a letter, on a few per cent of its pixels, and sr256 did not heed what captions say
+of it. So nine batches in ten of the first lesson are windows of 64 px (of 256) on a letter. What comes of it is told as
+*heed*: the loss with another letter in the caption over that with the right one, on validation windows; 1 is no heed at
+all. The second lesson is sr256's own, on crops of whole pictures, with three batches in ten on letters still, while the
+learning rate comes down to 0.
 """
 
 import argparse
@@ -24,23 +26,29 @@ from experiments.claims.lab import side_by_side
 from imagen_lite import data, weights
 from imagen_lite.data import SHARD, Pool, to_images, to_uint8
 from imagen_lite.recipes import sr256
-from imagen_lite.recipes.stages import ENCODER
-from imagen_lite.recipes.super_resolution import Pairs, SuperResolutionLoss
+from imagen_lite.recipes.stages import ENCODER, export
+from imagen_lite.recipes.super_resolution import Pairs, SuperResolutionLoss, validation_loss
 from imagen_lite.scenes.captions import captions
 from imagen_lite.scenes.reader import box_of
 from imagen_lite.scenes.renderer import render
 from imagen_lite.scenes.world import LETTERS, SPLITS, Scene, sample_scene
-from imagen_lite.stage import default_dtype
+from imagen_lite.stage import default_dtype, load_stage
 from imagen_lite.text import FrozenTextEncoder, load_text_encoder
 from imagen_lite.train import Ema, Progress, TrainConfig, fit, keyed_uniform
 from imagen_lite.unet import EfficientUNet
 
 SIDE = 64  # pixels of a window, of 256
-TRAIN = TrainConfig(batch=64, lr=1e-3, warmup=200, steps=10**6, ema=0.998)
-RECIPE = dataclasses.replace(sr256.CPU, window=SIDE, crop=SIDE, train=TRAIN, text_dropout=0.0, pictures=4000)
+CLOSE = dataclasses.replace(
+    sr256.CPU, window=SIDE, crop=SIDE, text_dropout=0.0, pictures=4000,
+    train=TrainConfig(batch=64, lr=1e-3, warmup=200, steps=10**6, ema=0.998),
+)  # fmt: skip
+WHOLE = dataclasses.replace(
+    sr256.CPU, near=0.6, pictures=3000,
+    train=TrainConfig(batch=16, lr=5e-4, warmup=100, steps=3000, decay_from=100, ema=0.998),
+)  # fmt: skip
+LESSONS = {"close": (CLOSE, 0.9), "whole": (WHOLE, 0.3)}  # each a recipe, and the share of batches on letters
 LEVELS = (0.45, 0.95)  # of augmentation, uniform; little is left there of a letter in the low-res picture
 LOG_SNR = (-3.5, 2.5)  # uniform; where a letter's shape is settled
-PLAIN = 0.1  # the share of batches that look anywhere, with sr256's own loss
 STEPS = 250  # between two measurements
 CPU = torch.device("cpu")
 
@@ -113,14 +121,15 @@ class OnlyTold(SuperResolutionLoss):
     def __call__(self, step: int) -> Tensor:
         """Mean squared error, float32 scalar."""
         images, small, row = self.batches.pair(self.seed, step)
-        u = keyed_uniform(self.seed, step, self.batches.samples, 1, stream=2)[:, 0]
-        level = LEVELS[0] + (LEVELS[1] - LEVELS[0]) * u
-        return self.at(step, images, small, self.batches.text(row), times(self.batches.spread(self.seed, step)), level)
+        u = keyed_uniform(self.seed, step, self.batches.samples, 2, stream=2)
+        text = self.batches.text(row).drop(u[:, 1] >= self.batches.recipe.text_dropout)
+        level = LEVELS[0] + (LEVELS[1] - LEVELS[0]) * u[:, 0]
+        return self.at(step, images, small, text, times(self.batches.spread(self.seed, step)), level)
 
 
 def times(shares: Tensor) -> Tensor:
     """The t at these shares (B,) of `LOG_SNR`."""
-    return RECIPE.schedule.t(LOG_SNR[0] + (LOG_SNR[1] - LOG_SNR[0]) * shares)
+    return CLOSE.schedule.t(LOG_SNR[0] + (LOG_SNR[1] - LOG_SNR[0]) * shares)
 
 
 @torch.no_grad()
@@ -141,41 +150,50 @@ def heed(model: nn.Module, encoder: FrozenTextEncoder, held: Pairs, scenes: Sequ
     return found
 
 
-def train(max_minutes: float | None = None, pictures: int = RECIPE.pictures, held: int = 256) -> Path:
+def train(lesson: str, max_minutes: float | None = None, held: int = 256) -> Path:
     """Trains, or goes on, and exports the averaged weights; returns their folder."""
-    encoder, folder = load_text_encoder(ENCODER, CPU), data.cache_folder() / "runs" / "sr256-letters"
-    anywhere = Pairs(RECIPE.pools(pictures, "train", CPU), encoder, RECIPE, CPU)
-    there, asked = (Pairs(windows(split, n), encoder, RECIPE, CPU) for split, n in (("train", pictures), ("val", held)))
+    encoder, (recipe, share) = load_text_encoder(ENCODER, CPU), LESSONS[lesson]
+    shipped, close = weights.DATA / "weights" / "sr256", data.cache_folder() / "runs" / "sr256-close" / "weights"
+    begin, out = (shipped, close) if lesson == "close" else (close, shipped)
+    on_letters = dataclasses.replace(CLOSE, text_dropout=recipe.text_dropout)
+    anywhere = Pairs(recipe.pools(recipe.pictures, "train", CPU), encoder, recipe, CPU)
+    there, asked = (Pairs(windows(split, n), encoder, on_letters, CPU) for split, n in (("train", 4000), ("val", held)))
     scenes = [sample_scene(seed) for seed in lettered("val", held)]
-    shipped = weights.DATA / "weights" / "sr256"
-    model, average = EfficientUNet(RECIPE.unet), EfficientUNet(RECIPE.unet)
-    weights.load_into(model, shipped)
-    losses = [
-        kind(model, pairs, 0, default_dtype(CPU))
+    stage, average, begun = load_stage(begin, CPU), EfficientUNet(recipe.unet), weights.load_manifest(begin)
+    stage.unet.requires_grad_(True)
+    own, told = (
+        kind(stage.unet, pairs, 0, default_dtype(CPU))
         for kind, pairs in ((SuperResolutionLoss, anywhere), (OnlyTold, there))
-    ]
+    )
 
     def loss(step: int) -> Tensor:
-        return losses[int(float(keyed_uniform(1, step, torch.zeros(1), 1)[0]) >= PLAIN)](step)
+        return (told if float(keyed_uniform(1, step, torch.zeros(1), 1)[0]) < share else own)(step)
 
     def measured(_: nn.Module, ema: Ema, progress: Progress) -> dict:
         ema.copy_to(average)
         found = heed(average, encoder, asked, scenes)
-        print(f"\nafter {progress.pictures:,} windows: heed {json.dumps(found)}", flush=True)
+        print(f"\nafter {progress.pictures:,}: heed {json.dumps(found)}", flush=True)
         return {"heed": found}
 
-    stones = tuple(STEPS * TRAIN.batch * k for k in range(1, 1000))
-    ema, progress = fit(model, loss, TRAIN, folder, max_minutes=max_minutes, milestones=stones, on_milestone=measured)
-    measured(model, ema, progress)
-    weights.save_pretrained(folder / "weights", average, weights.load_config(shipped), {"letters": progress.pictures})
-    return folder / "weights"
+    stones = tuple(STEPS * recipe.train.batch * k for k in range(1, 1000))
+    ema, progress = fit(
+        stage.unet, loss, recipe.train, close.parents[1] / f"sr256-{lesson}",
+        max_minutes=max_minutes, milestones=stones, on_milestone=measured,
+    )  # fmt: skip
+    ema.copy_to(stage.unet)
+    progress.pictures = progress.pictures * recipe.crop**2 // 128**2  # as crops of 128 px
+    score = validation_loss(stage.unet.eval(), encoder, WHOLE.pools(data.SHARD, "val", CPU), WHOLE, default_dtype(CPU))
+    export(stage, out, "sr256", recipe.train, begun, progress, score)
+    return out
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Teach sr256 letters.")
+    parser.add_argument("lesson", choices=LESSONS)
     parser.add_argument("--max-minutes", type=float)
-    print(train(parser.parse_args().max_minutes))
+    options = parser.parse_args()
+    print(train(options.lesson, options.max_minutes))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def test_a_network_that_is_deaf_heeds_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("IMAGEN_LITE_CACHE", str(tmp_path))
     monkeypatch.setattr(letters, "side_by_side", lambda jobs: [job() for job in jobs])
     encoder = letters.load_text_encoder(letters.ENCODER, letters.CPU)
-    held = letters.Pairs(letters.windows("val", 4), encoder, letters.RECIPE, letters.CPU)
+    held = letters.Pairs(letters.windows("val", 4), encoder, letters.CLOSE, letters.CPU)
     scenes = [sample_scene(seed) for seed in letters.lettered("val", 4)]
 
     class Hearing(torch.nn.Module):
