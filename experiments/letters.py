@@ -44,7 +44,7 @@ CLOSE = dataclasses.replace(
 )  # fmt: skip
 WHOLE = dataclasses.replace(
     sr256.CPU, near=0.6, pictures=3000,
-    train=TrainConfig(batch=16, lr=5e-4, warmup=100, steps=3000, decay_from=100, ema=0.998),
+    train=TrainConfig(batch=16, lr=5e-4, warmup=100, steps=5000, decay_from=100, ema=0.998),
 )  # fmt: skip
 LESSONS = {"close": (CLOSE, 0.9), "whole": (WHOLE, 0.3)}  # each a recipe, and the share of batches on letters
 LEVELS = (0.45, 0.95)  # of augmentation, uniform; little is left there of a letter in the low-res picture

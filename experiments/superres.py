@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from experiments.claims.lab import side_by_side
 from experiments.looks import color_shift, random_features, spectrum
 from experiments.results import is_current, load_result, save_result, table
 from imagen_lite import data, weights
 from imagen_lite.cascade import Cascade, load_cascade
-from imagen_lite.data import to_images, to_uint8
+from imagen_lite.data import Pool, to_images, to_uint8
 from imagen_lite.evaluate import alignment
 from imagen_lite.evaluate.alignment_report import CATEGORIES, cases, interval
 from imagen_lite.evaluate.fidelity import consistency, frechet_distance, reader_features
@@ -62,13 +64,20 @@ def drawer(cascade: Cascade, resolution: int, aug_level: float | None = None, we
     return draw
 
 
+def pools(resolution: int, n: int, split: str = "test") -> tuple[Pool, Pool]:
+    """Real pictures of a split, and the same a quarter as large."""
+    window = WINDOW[resolution]
+    return (
+        data.pool(n, split=split, size=resolution, window=window),
+        data.pool(n, split=split, size=resolution // 4, window=window and window // 4),
+    )
+
+
 def pairs(
     resolution: int, n: int, batch: int = 8, split: str = "test"
 ) -> Iterator[tuple[Tensor, Tensor, list[str], list[int]]]:
     """Real pictures of a split, the same a quarter as large, captions and seeds, a batch at a time."""
-    window = WINDOW[resolution]
-    real = data.pool(n, split=split, size=resolution, window=window)
-    small = data.pool(n, split=split, size=resolution // 4, window=window and window // 4)
+    real, small = pools(resolution, n, split)
     for i in range(0, n, batch):
         rows = range(i, min(i + batch, n))
         images, low_res = (
@@ -244,18 +253,23 @@ def used_alone(size: int) -> list[str]:
     return ["t5-lite-base", "reader", *(["detail"] if details else []), STAGES[size]]
 
 
-def by_itself(cascade: Cascade, size: int, n: int) -> dict:
-    """What is measured of the stage alone, whatever drew the small pictures."""
-    result: dict = {
-        "from_renders": from_renders(drawer(cascade, size), size, n),
-        "consistency": consistent(cascade, size, max(16, n // 20)),
-    }
-    return result | (details(cascade, n, ("pattern", "letter")) if "detail" in used_alone(size) else {})
+def measured(what: str, size: int, n: int) -> dict:
+    """One entry of the result, of the shipped cascade: its name, the stage's resolution, pictures compared."""
+    cascade = load_cascade()
+    if what == "from_renders":
+        return from_renders(drawer(cascade, size), size, n)
+    if what == "consistency":
+        return consistent(cascade, size, max(16, n // 20))
+    if what == "stages":
+        return after_each_stage(cascade, size, max(8, n // 10))
+    return by_caption_alone(cascade, what, max(16, n // 4), *TOLD)
 
 
-def details(cascade: Cascade, n: int, names: Sequence[str]) -> dict:
-    """Patterns, or letters, that only the caption can tell."""
-    return {name: by_caption_alone(cascade, name, max(16, n // 4), *TOLD) for name in names}
+def entries(size: int, n: int) -> list[str]:
+    """All entries of a stage's result; the renders that they need are made first, by all cores."""
+    pools(size, n)
+    details = ("pattern", "letter") if "detail" in used_alone(size) else ()
+    return ["from_renders", *details, "stages", "consistency"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -266,23 +280,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stages", action="store_true", help="only what a new base changes: alignment by stages")
     parser.add_argument("--details", nargs="+", choices=("pattern", "letter"), help="only these, by the caption alone")
     options = parser.parse_args(arguments)
-    cascade, size = load_cascade(), options.resolution
+    size, stages = options.resolution, load_cascade().stages
     n = options.n or PICTURES[size]
     alone = used_alone(size)
-    used = list(dict.fromkeys([*alone, *(STAGES[stage] for stage in cascade.stages if stage <= size)]))
+    used = list(dict.fromkeys([*alone, *(STAGES[stage] for stage in stages if stage <= size)]))
     if options.details and "detail" not in alone:
         parser.error(f"details are judged at 256 px, not at {size}")
-    if options.stages or options.details:
-        if not is_current(f"sr{size}", used if options.details else alone):
-            parser.error(f"{STAGES[size]} is not the one that was measured; measure all of it")
-        result = load_result(f"sr{size}")
-    else:
-        result = by_itself(cascade, size, n)
-    if options.details:
-        result |= details(cascade, n, options.details)
-    else:
-        result["stages"] = after_each_stage(cascade, size, max(8, n // 10))
-    save_result(f"sr{size}", result, models=used)
+    some = options.details or (["stages"] if options.stages else [])
+    if some and not is_current(f"sr{size}", used if options.details else alone):
+        parser.error(f"{STAGES[size]} is not the one that was measured; measure all of it")
+    result, names = load_result(f"sr{size}") if some else {}, some or entries(size, n)
+    jobs = [partial(measured, name, size, n) for name in names]
+    found = side_by_side(jobs) if len(jobs) > 1 else [jobs[0]()]
+    save_result(f"sr{size}", result | dict(zip(names, found, strict=True)), models=used)
 
 
 if __name__ == "__main__":

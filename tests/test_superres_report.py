@@ -142,3 +142,21 @@ def test_details_alone_are_measured_again_where_nothing_has_changed(monkeypatch,
         with pytest.raises(SystemExit):
             superres.main([size, "--details", "pattern"])
         assert why in capsys.readouterr().err
+
+
+def test_all_of_a_stage_is_measured_side_by_side(monkeypatch):
+    monkeypatch.setattr(superres, "load_cascade", lambda: SimpleNamespace(stages={64: None, 256: None}))
+    monkeypatch.setattr(superres, "pools", lambda size, n: rendered.append((size, n)))
+    monkeypatch.setattr(superres, "side_by_side", lambda jobs: [job() for job in jobs])
+    monkeypatch.setattr(superres, "drawer", lambda cascade, size: size)
+    for name in ("from_renders", "consistent", "by_caption_alone", "after_each_stage"):
+        monkeypatch.setattr(superres, name, lambda *given, name=name: (name, *given[1:]))
+    monkeypatch.setattr(superres, "save_result", lambda name, result, models: saved.append((name, result)))
+    rendered, saved = [], []
+    superres.main(["256", "-n", "200"])
+    assert rendered == [(256, 200)]
+    assert saved == [("sr256", {
+        "from_renders": ("from_renders", 256, 200), "consistency": ("consistent", 256, 16),
+        "pattern": ("by_caption_alone", "pattern", 50, 8.0, 0.1),
+        "letter": ("by_caption_alone", "letter", 50, 8.0, 0.1), "stages": ("after_each_stage", 256, 20),
+    })]  # fmt: skip
