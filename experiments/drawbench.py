@@ -13,7 +13,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from experiments.results import BASE, save_result, table, with_interval
-from imagen_lite.cascade import load_cascade
+from experiments.samplers import sampled
+from experiments.superres import TOLD
+from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.evaluate.alignment_report import interval
 from imagen_lite.recipes.evaluation import judged
 from imagen_lite.scenes.drawbench import BenchPrompt, load_drawbench_lite
@@ -32,7 +34,17 @@ def run(prompts: Sequence[BenchPrompt], each: int) -> dict[str, Any]:
                       if row.category == category and share == 0],
         })  # fmt: skip
     weight = cascade.stages[64].sampling.guidance_weight
-    return {"each": each, "seed": 0, "weight": weight, "rows": rows, "right": round(float(np.mean(shares)), 4)}
+    about = {"each": each, "seed": 0, "weight": weight, "rows": rows, "right": round(float(np.mean(shares)), 4)}
+    return about | {"told": told(cascade, [row for row in prompts if row.category == "Text"], each)}
+
+
+def told(cascade: Cascade, prompts: Sequence[BenchPrompt], each: int) -> dict[str, Any]:
+    """The same of prompts with letters, where sr256 is asked for them as `superres` asks it, by the caption alone."""
+    weight, aug_level = TOLD["letter"]
+    asking, _ = sampled(cascade, 256, {"guidance_weight": weight, "aug_level": aug_level})
+    right = np.array([np.mean(judged(asking, row, each)) for row in tqdm(prompts, desc="letters")])
+    row = {"prompts": len(right), "right": round(float(right.mean()), 4), "interval": interval(right)}
+    return {"weight": weight, "aug_level": aug_level} | row
 
 
 def as_text(result: dict[str, Any]) -> str:
@@ -41,6 +53,11 @@ def as_text(result: dict[str, Any]) -> str:
         [r["category"], str(r["prompts"]), with_interval(r["right"], r["interval"]), "; ".join(r["never"])]
         for r in result["rows"]
     ]
+    told = result["told"]
+    rows.append([
+        f"Text, sr256 at level {told['aug_level']:g}, w = {told['weight']:g}", str(told["prompts"]),
+        with_interval(told["right"], told["interval"]), "",
+    ])  # fmt: skip
     return table(["category", "prompts", "pictures right", "never right"], rows) + (
         f"\n\n{result['each']} pictures a prompt, seeds 0 to {result['each'] - 1}, w = {result['weight']:g}; 95 % "
         f"bootstrap intervals over prompts; {result['hardware']}; `python -m experiments.drawbench`."

@@ -36,7 +36,7 @@ from imagen_lite.stage import STAGES
 FEATURES: dict[str, Callable[[Tensor], Tensor]] = {"reader": reader_features, "random": random_features}
 WINDOW = {256: None, 1024: 256}  # what is compared of each picture
 PICTURES = {256: 2000, 1024: 2048}  # compared, by default; for detail from the caption alone a quarter of them
-TOLD = (8.0, 0.1)  # guidance weight and level at which captions are asked for details
+TOLD = {"pattern": (8.0, 0.1), "letter": (3.0, 0.5)}  # guidance weight and level at which captions are asked for them
 Draw = Callable[[Tensor, list[str], list[int]], Tensor]  # low-res pictures, captions, seeds -> pictures
 
 
@@ -262,14 +262,13 @@ def measured(what: str, size: int, n: int) -> dict:
         return consistent(cascade, size, max(16, n // 20))
     if what == "stages":
         return after_each_stage(cascade, size, max(8, n // 10))
-    return by_caption_alone(cascade, what, max(16, n // 4), *TOLD)
+    return by_caption_alone(cascade, what, max(16, n // 4), *TOLD[what])
 
 
 def entries(size: int, n: int) -> list[str]:
     """All entries of a stage's result; the renders that they need are made first, by all cores."""
     pools(size, n)
-    details = ("pattern", "letter") if "detail" in used_alone(size) else ()
-    return ["from_renders", *details, "stages", "consistency"]
+    return ["from_renders", *(TOLD if "detail" in used_alone(size) else ()), "stages", "consistency"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -278,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("resolution", type=int, choices=list(WINDOW))
     parser.add_argument("-n", type=int, help="pictures for the Fréchet distance")
     parser.add_argument("--stages", action="store_true", help="only what a new base changes: alignment by stages")
-    parser.add_argument("--details", nargs="+", choices=("pattern", "letter"), help="only these, by the caption alone")
+    parser.add_argument("--details", nargs="+", choices=tuple(TOLD), help="only these, by the caption alone")
     options = parser.parse_args(arguments)
     size, stages = options.resolution, load_cascade().stages
     n = options.n or PICTURES[size]

@@ -102,8 +102,15 @@ def test_letters_are_read_on_things_of_the_right_colour():
 
 def test_shares_are_of_pictures_and_intervals_of_prompts(monkeypatch):
     rows = [drawbench.BenchPrompt("Colors", str(i), "a red cone") for i in range(4)]
-    monkeypatch.setattr(experiment, "judged", lambda _, row, each: [k < int(row.prompt) for k in range(each)])
-    result = experiment.run(rows, 4)
-    (row,) = result["rows"]
+    levels = []
+
+    def judged(cascade, row, each):
+        levels.append(cascade.stages[256].sampling.aug_level)
+        return [k < int(row.prompt) for k in range(each)]
+
+    monkeypatch.setattr(experiment, "judged", judged)
+    result = experiment.run([*rows, drawbench.BenchPrompt("Text", "1", "a cube with the letter A on it")], 4)
+    row, text = result["rows"]
     assert row["right"] == 0.375 and row["never"] == ["0"] and row["interval"][0] < 0.375 < row["interval"][1]
     assert "| Colors | 4 | 0.38 [" in experiment.as_text(result | {"hardware": "x"})
+    assert text["right"] == result["told"]["right"] == 0.25 and levels == [0.0] * 5 + [0.5]

@@ -136,7 +136,7 @@ def test_details_alone_are_measured_again_where_nothing_has_changed(monkeypatch,
     saved: list = []
     monkeypatch.setattr(superres, "is_current", lambda name, models: "base64" in models)
     superres.main(["256", "-n", "200", "--details", "letter"])
-    assert saved == [("sr256", {"stages": "as they were", "letter": "50 of a letter at (8.0, 0.1)"})]
+    assert saved == [("sr256", {"stages": "as they were", "letter": "50 of a letter at (3.0, 0.5)"})]
     monkeypatch.setattr(superres, "is_current", lambda name, models: "base64" not in models)
     for size, why in (("256", "is not the one that was measured"), ("1024", "details are judged at 256 px")):
         with pytest.raises(SystemExit):
@@ -158,5 +158,5 @@ def test_all_of_a_stage_is_measured_side_by_side(monkeypatch):
     assert saved == [("sr256", {
         "from_renders": ("from_renders", 256, 200), "consistency": ("consistent", 256, 16),
         "pattern": ("by_caption_alone", "pattern", 50, 8.0, 0.1),
-        "letter": ("by_caption_alone", "letter", 50, 8.0, 0.1), "stages": ("after_each_stage", 256, 20),
+        "letter": ("by_caption_alone", "letter", 50, 3.0, 0.5), "stages": ("after_each_stage", 256, 20),
     })]  # fmt: skip
