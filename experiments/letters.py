@@ -153,7 +153,8 @@ def heed(model: nn.Module, encoder: FrozenTextEncoder, held: Pairs, scenes: Sequ
 def train(lesson: str, max_minutes: float | None = None, held: int = 256) -> Path:
     """Trains, or goes on, and exports the averaged weights; returns their folder."""
     encoder, (recipe, share) = load_text_encoder(ENCODER, CPU), LESSONS[lesson]
-    shipped, close = weights.DATA / "weights" / "sr256", data.cache_folder() / "runs" / "sr256-close" / "weights"
+    shipped, runs = weights.DATA / "weights" / "sr256", data.cache_folder() / "runs"
+    close = runs / "sr256-close" / "weights"
     begin, out = (shipped, close) if lesson == "close" else (close, shipped)
     on_letters = dataclasses.replace(CLOSE, text_dropout=recipe.text_dropout)
     anywhere = Pairs(recipe.pools(recipe.pictures, "train", CPU), encoder, recipe, CPU)
@@ -161,13 +162,13 @@ def train(lesson: str, max_minutes: float | None = None, held: int = 256) -> Pat
     scenes = [sample_scene(seed) for seed in lettered("val", held)]
     stage, average, begun = load_stage(begin, CPU), EfficientUNet(recipe.unet), weights.load_manifest(begin)
     stage.unet.requires_grad_(True)
-    own, told = (
+    usual, only_told = (
         kind(stage.unet, pairs, 0, default_dtype(CPU))
         for kind, pairs in ((SuperResolutionLoss, anywhere), (OnlyTold, there))
     )
 
     def loss(step: int) -> Tensor:
-        return (told if float(keyed_uniform(1, step, torch.zeros(1), 1)[0]) < share else own)(step)
+        return (only_told if float(keyed_uniform(1, step, torch.zeros(1), 1)[0]) < share else usual)(step)
 
     def measured(_: nn.Module, ema: Ema, progress: Progress) -> dict:
         ema.copy_to(average)
@@ -177,7 +178,7 @@ def train(lesson: str, max_minutes: float | None = None, held: int = 256) -> Pat
 
     stones = tuple(STEPS * recipe.train.batch * k for k in range(1, 1000))
     ema, progress = fit(
-        stage.unet, loss, recipe.train, close.parents[1] / f"sr256-{lesson}",
+        stage.unet, loss, recipe.train, runs / f"sr256-{lesson}",
         max_minutes=max_minutes, milestones=stones, on_milestone=measured,
     )  # fmt: skip
     ema.copy_to(stage.unet)
