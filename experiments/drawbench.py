@@ -34,8 +34,10 @@ def run(prompts: Sequence[BenchPrompt], each: int) -> dict[str, Any]:
                       if row.category == category and share == 0],
         })  # fmt: skip
     weight = cascade.stages[64].sampling.guidance_weight
-    about = {"each": each, "seed": 0, "weight": weight, "rows": rows, "right": round(float(np.mean(shares)), 4)}
-    return about | {"told": told(cascade, [row for row in prompts if row.category == "Text"], each)}
+    return {
+        "each": each, "seed": 0, "weight": weight, "rows": rows, "right": round(float(np.mean(shares)), 4),
+        "told": told(cascade, [row for row in prompts if row.category == "Text"], each),
+    }  # fmt: skip
 
 
 def told(cascade: Cascade, prompts: Sequence[BenchPrompt], each: int) -> dict[str, Any]:
@@ -43,8 +45,10 @@ def told(cascade: Cascade, prompts: Sequence[BenchPrompt], each: int) -> dict[st
     weight, aug_level = TOLD["letter"]
     asking, _ = sampled(cascade, 256, {"guidance_weight": weight, "aug_level": aug_level})
     right = np.array([np.mean(judged(asking, row, each)) for row in tqdm(prompts, desc="letters")])
-    row = {"prompts": len(right), "right": round(float(right.mean()), 4), "interval": interval(right)}
-    return {"weight": weight, "aug_level": aug_level} | row
+    return {
+        "weight": weight, "aug_level": aug_level,
+        "prompts": len(right), "right": round(float(right.mean()), 4), "interval": interval(right),
+    }  # fmt: skip
 
 
 def as_text(result: dict[str, Any]) -> str:
@@ -53,11 +57,9 @@ def as_text(result: dict[str, Any]) -> str:
         [r["category"], str(r["prompts"]), with_interval(r["right"], r["interval"]), "; ".join(r["never"])]
         for r in result["rows"]
     ]
-    told = result["told"]
-    rows.append([
-        f"Text, sr256 at level {told['aug_level']:g}, w = {told['weight']:g}", str(told["prompts"]),
-        with_interval(told["right"], told["interval"]), "",
-    ])  # fmt: skip
+    last = result["told"]
+    name = f"Text, sr256 at level {last['aug_level']:g}, w = {last['weight']:g}"
+    rows.append([name, str(last["prompts"]), with_interval(last["right"], last["interval"]), ""])
     return table(["category", "prompts", "pictures right", "never right"], rows) + (
         f"\n\n{result['each']} pictures a prompt, seeds 0 to {result['each'] - 1}, w = {result['weight']:g}; 95 % "
         f"bootstrap intervals over prompts; {result['hardware']}; `python -m experiments.drawbench`."
