@@ -1,16 +1,17 @@
 """Noise conditioning augmentation: its level against the guidance weight, with it and without it in training.
 
-    python -m experiments.augmentation train --max-minutes 30     # twins, alike but for that; each so long, resumable
-    python -m experiments.augmentation -n 60                      # the table and its figures
+    python -m experiments.twins --max-minutes 30    # first: twins, alike but for that
+    python -m experiments.augmentation              # the table and its figures
 
 The paper's Figs. A.11 and A.12, for 64 to 256 px: enlarged are real 64-px renders, and what the base model draws of
-the same captions. The twins stay in the user's cache; their pictures and numbers are kept.
+the same captions. They are judged as there by how near to real pictures they come, and by what the captions say: a
+pattern, or a letter; twins that were trained from nothing (`--begin nothing`) by the distance alone.
 """
 
 import argparse
-import dataclasses
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,41 +21,23 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from experiments.claims.lab import side_by_side
 from experiments.distances import distance, nearer
-from experiments.results import save_result, table
-from experiments.superres import bicubic, drawer, pairs
-from imagen_lite import data, viz, weights
+from experiments.results import BASE, save_result, table
+from experiments.superres import TOLD, Draw, bearing, bicubic, drawer, pairs
+from experiments.twins import HIGHEST, TWINS, Twins
+from imagen_lite import viz, weights
 from imagen_lite.cascade import Cascade, load_cascade
 from imagen_lite.evaluate.alignment_report import interval
-from imagen_lite.recipes import sr256, super_resolution
-from imagen_lite.recipes.evaluation import windows
+from imagen_lite.recipes.evaluation import bears, windows
 from imagen_lite.stage import load_stage
 
-TWINS = {"with": 1.0, "without": 0.0}  # the highest level of augmentation in training
-ROWS = (("with", 0.0), ("with", 0.1), ("with", 0.3), ("with", 0.6), ("without", 0.0))  # twin, level when sampling
-WEIGHTS = (1.0, 3.0, 8.0)
 TITLES = {"renders": "real 64-px renders", "samples": "the base model's samples"}
 INPUTS = tuple(TITLES)
-BEST = ("with", 0.1), ("without", 0.0)  # each as it would be used: these are compared
 WINDOW = 64  # pixels a side of what features are averaged over: sixteen windows a picture
 SHOWN = 6  # the picture of which the figure shows a part
-CURVES, PARTS = (weights.DATA / "readme" / f"augmentation-{name}.png" for name in ("curves", "parts"))
-
-
-def twin_folder(name: str) -> Path:
-    """Where a twin's weights lie, once they are trained."""
-    return data.cache_folder() / "runs" / f"sr256-{name}" / "weights"
-
-
-def train(max_minutes: float | None, steps: int) -> None:
-    """Train both twins, one after the other, from nothing, on the same pictures and noise."""
-    for name, level in TWINS.items():
-        cpu, gpu = (
-            dataclasses.replace(recipe, augmentation=level, train=dataclasses.replace(recipe.train, steps=steps))
-            for recipe in (sr256.CPU, sr256.GPU)
-        )
-        out = twin_folder(name)
-        super_resolution.run(cpu, gpu, max_minutes, out=out, run_folder=out.parent)
+ASKED = 200  # samples with a pattern, and as many with a letter
+Way = tuple[str, float, float]  # a twin, its level and its weight
 
 
 def window_features(images: Tensor) -> Tensor:
@@ -62,59 +45,98 @@ def window_features(images: Tensor) -> Tensor:
     return torch.stack([windows(image[None], WINDOW) for image in images])
 
 
-def inputs(base: Cascade, n: int, batch: int) -> Iterator[tuple[Tensor, dict[str, Tensor], list[str], list[int]]]:
-    """Real 256-px pictures, the 64-px pictures to enlarge by where they come from, captions and seeds."""
+def inputs(given: str, base: Cascade, n: int, batch: int = 6) -> Iterator[tuple[Tensor, Tensor, list[str], list[int]]]:
+    """Real 256-px pictures, the 64-px pictures to enlarge, rendered or drawn, captions and seeds."""
     for real, low_res, captions, seeds in pairs(256, n, batch):
-        drawn = base.sample(captions, seed=seeds, resolution=64).images.cpu()
-        yield real, dict(zip(INPUTS, (low_res, drawn), strict=True)), captions, seeds
+        if given == "samples":
+            low_res = base.sample(captions, seed=seeds, resolution=64).images.cpu()
+        yield real, low_res, captions, seeds
 
 
-def run(n: int, batch: int = 6) -> tuple[dict[str, Any], Tensor]:
-    """The table, and what all of `ROWS` at all `WEIGHTS` make of one sample: (rows * weights, 3, 256, 256)."""
+def drawers(base: Cascade, twins: Twins, ways: Iterable[Way]) -> dict[Way, Draw]:
+    """How each twin enlarges pictures, at a level and a weight."""
+    cascades = {
+        name: Cascade(base.text_encoder, {256: load_stage(twins.folder(name), base.device)}, base.dtype)
+        for name in HIGHEST
+    }
+    return {(name, level, w): drawer(cascades[name], 256, aug_level=level, weight=w) for name, level, w in ways}
+
+
+def enlarged(given: str, twins: Twins, n: int) -> tuple[dict[tuple, np.ndarray], list[Tensor]]:
+    """Features (n, windows, D) of what each way and weight makes of `given`, and its pictures of one of them."""
     base = load_cascade()
-    twins = {name: load_stage(twin_folder(name), base.device) for name in TWINS}
-    ways: dict[tuple, Callable] = {}
-    for name, level in ROWS:
-        cascade = Cascade(base.text_encoder, {256: twins[name]}, base.dtype)
-        ways |= {(name, level, w): drawer(cascade, 256, aug_level=level, weight=w) for w in WEIGHTS}
-    found: dict[tuple, list[Tensor]] = {(given, *way): [] for given in INPUTS for way in (*ways, ("bicubic",))}
-    truth, shown = [], []
-    for real, low, captions, seeds in tqdm(inputs(base, n, batch), total=-(-n // batch), desc="pictures"):
-        truth.append(window_features(real))
-        for given in INPUTS:
-            found[given, "bicubic"].append(window_features(bicubic(low[given], 256)))
-            for way, draw in ways.items():
-                images = draw(low[given], captions, seeds)
-                found[given, *way].append(window_features(images))
-                if given == "samples" and SHOWN in seeds:
-                    shown.append(images[seeds.index(SHOWN)])
-    features = {key: torch.cat(value).numpy() for key, value in found.items()}
-    return judge(features, torch.cat(truth).numpy()), torch.stack(shown)
+    draws = drawers(base, twins, ((name, level, w) for name, level in twins.ways for w in twins.weights))
+    found: dict[tuple, list[Tensor]] = {(given, *way): [] for way in (*draws, ("bicubic",), ("real",))}
+    shown = []
+    for real, low_res, captions, seeds in tqdm(inputs(given, base, n), total=-(-n // 6), desc=given):
+        found[given, "real"].append(window_features(real))
+        found[given, "bicubic"].append(window_features(bicubic(low_res, 256)))
+        for way, draw in draws.items():
+            images = draw(low_res, captions, seeds)
+            found[given, *way].append(window_features(images))
+            shown += [images[seeds.index(SHOWN)]] if SHOWN in seeds else []
+    return {key: torch.cat(value).numpy() for key, value in found.items()}, shown
 
 
-def judge(features: dict[tuple, np.ndarray], real: np.ndarray) -> dict[str, Any]:
+def asked(detail: str, twins: Twins, n: int, batch: int = 8) -> dict[str, Any]:
+    """How many of the base model's samples, enlarged, bear the pattern or the letter that their captions tell.
+
+    With augmentation at the weight and level of `TOLD`, without it at each weight: compared with the best of these.
+    """
+    base, (weight, level) = load_cascade(), TOLD[detail]
+    ways = [("with", level, weight), *(("without", 0.0, w) for w in twins.weights)]
+    draws = drawers(base, twins, ways) | {("bicubic", 0.0, 1.0): lambda low_res, *_: bicubic(low_res, 256)}
+    hits: dict[Way, list[bool]] = {way: [] for way in draws}
+    scenes = itertools.islice(bearing(detail), n)
+    for _ in tqdm(range(0, n, batch), desc=detail):
+        some = list(itertools.islice(scenes, batch))
+        captions, seeds = [caption for _, caption in some], [scene.seed for scene, _ in some]
+        low_res = base.sample(captions, seed=seeds, resolution=64).images.cpu()
+        for way, draw in draws.items():
+            images = draw(low_res, captions, seeds)
+            hits[way] += [bears(image[None], said, detail)[0] for image, said in zip(images, captions, strict=True)]
+    right = {way: np.array(found, float) for way, found in hits.items()}
+    best = max(ways[1:], key=lambda way: right[way].mean())
+    gain = right[ways[0]] - right[best]
+    rows = [{"trained": t, "level": level, "weight": w, "right": round(right[t, level, w].mean(), 4)}
+            for t, level, w in right]  # fmt: skip
+    return {"n": len(gain), "rows": rows, "gain": round(gain.mean(), 4), "interval": interval(gain)}
+
+
+def run(twins: Twins, n: int) -> tuple[dict[str, Any], Tensor]:
+    """The table, and what all ways at all weights make of one sample: (ways * weights, 3, 256, 256)."""
+    (features, _), (more, shown) = side_by_side([partial(enlarged, given, twins, n) for given in INPUTS])
+    result = judge(twins, features | more)
+    if twins.begin:
+        found = side_by_side([partial(asked, detail, twins, ASKED) for detail in TOLD])
+        result["asked"] = dict(zip(TOLD, found, strict=True))
+    return result, torch.stack(shown)
+
+
+def judge(twins: Twins, features: dict[tuple, np.ndarray]) -> dict[str, Any]:
     """Distances of all cells, and how much nearer samples come with augmentation than without, with its interval."""
+    real = features["samples", "real"]
     rows = [
         {"input": given, "trained": name, "level": level, "weight": w,
          "frechet": round(distance(features[given, name, level, w], real), 5)}
-        for given in INPUTS for name, level in ROWS for w in WEIGHTS
+        for given in INPUTS for name, level in twins.ways for w in twins.weights
     ]  # fmt: skip
     plain = {given: round(distance(features[given, "bicubic"], real), 5) for given in INPUTS}
     gains = []
-    for w in WEIGHTS:
-        cells = *(features["samples", *best, w] for best in BEST), real
+    for w in twins.weights:
+        cells = features["samples", "with", twins.level, w], features["samples", "without", 0.0, w], real
         ends = interval(*cells, statistic=nearer, resamples=200)
         gains.append({"weight": w, "nearer": round(nearer(*cells), 5), "interval": ends})
     return {"n": len(real), "windows": real.shape[1], "rows": rows, "bicubic": plain, "gains": gains}
 
 
-def curves(result: dict[str, Any]) -> Figure:
-    """The distance to real pictures against the guidance weight, a line each of `ROWS`; a panel each input."""
+def curves(twins: Twins, result: dict[str, Any]) -> Figure:
+    """The distance to real pictures against the guidance weight, a line each of the ways; a panel each input."""
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
     for panel, given in zip(panels, INPUTS, strict=True):
-        for (name, level), shade in zip(ROWS, (0.85, 0.65, 0.45, 0.25, 0.0), strict=True):
+        for (name, level), shade in zip(twins.ways, (0.85, 0.65, 0.45, 0.25, 0.0), strict=True):
             line = [r for r in result["rows"] if (r["input"], r["trained"], r["level"]) == (given, name, level)]
             style = {"color": pyplot.get_cmap("viridis")(shade), "marker": "o"} if name == "with" else {
                 "color": "crimson", "marker": "s", "linestyle": "--"
@@ -128,19 +150,19 @@ def curves(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def parts(drawn: Tensor) -> Image.Image:
-    """The middle of what all `ROWS` (down) at all `WEIGHTS` (across) make of one sample."""
-    return viz.grid(drawn[:, :, 64:192, 64:192], columns=len(WEIGHTS), gap=4)
+def parts(twins: Twins, drawn: Tensor) -> Image.Image:
+    """The middle of what all ways (down) at all weights (across) make of one sample."""
+    return viz.grid(drawn[:, :, 64:192, 64:192], columns=len(twins.weights), gap=4)
 
 
-def as_text(result: dict[str, Any]) -> str:
+def as_text(twins: Twins, result: dict[str, Any]) -> str:
     """The table as markdown, and what it says of samples."""
     rows = []
-    for name, level in ROWS:
+    for name, level in twins.ways:
         cells = [r for given in INPUTS for r in result["rows"]
                  if (r["input"], r["trained"], r["level"]) == (given, name, level)]  # fmt: skip
         rows.append([name, f"{level:g}", *(f"{r['frechet']:.4f}" for r in cells)])
-    head = ["augmentation in training", "level", *(f"{given}, w = {w:g}" for given in INPUTS for w in WEIGHTS)]
+    head = ["augmentation in training", "level", *(f"{given}, w = {w:g}" for given in INPUTS for w in twins.weights)]
     gains = ", ".join(
         f"{g['nearer']:+.4f} [{g['interval'][0]:+.4f}, {g['interval'][1]:+.4f}] at w = {g['weight']:g}"
         for g in result["gains"]
@@ -149,28 +171,41 @@ def as_text(result: dict[str, Any]) -> str:
     return table(head, rows) + (
         f"\n\nFréchet distance to real renders, on the reader's features of windows; bicubic: "
         f"{result['bicubic']['renders']:.4f} from renders, {result['bicubic']['samples']:.4f} from samples. From the "
-        f"base model's samples, trained with augmentation (level {BEST[0][1]:g}) is nearer than without by {gains}. "
+        f"base model's samples, trained with augmentation (level {twins.level:g}) is nearer than without by {gains}. "
         f"n = {result['n']} pictures of {result['windows']} windows, 95 % bootstrap intervals over pictures; the twins "
         f"have seen {seen} crops; {result['hardware']}."
+        + "".join(f"\n\n{told} {gain:+.4f} [{low:+.4f}, {high:+.4f}]." for told, gain, (low, high) in heeded(result))
     )
+
+
+def heeded(result: dict[str, Any]) -> list[tuple[str, float, Sequence[float]]]:
+    """What captions were heeded of, in words, and how much more with augmentation, with the interval."""
+    found = []
+    for detail, row in result.get("asked", {}).items():
+        own = next(r for r in row["rows"] if r["trained"] == "with")
+        best = max((r for r in row["rows"] if r["trained"] == "without"), key=lambda r: r["right"])
+        told = (
+            f"{detail}s of samples as told (n = {row['n']}): {own['right']:.2f} with it (w = {own['weight']:g}, level "
+            f"{own['level']:g}), at most {best['right']:.2f} without (w = {best['weight']:g}): more by"
+        )
+        found.append((told, row["gain"], row["interval"]))
+    return found
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="The sweep of augmentation level against guidance weight.")
-    parser.add_argument("what", nargs="?", choices=("measure", "train"), default="measure")
+    parser.add_argument("--begin", choices=TWINS, default="shipped", help="what the twins are trained from")
     parser.add_argument("-n", type=int, default=60, help="pictures")
-    parser.add_argument("--max-minutes", type=float, help="of training, for each twin")
-    parser.add_argument("--steps", type=int, default=2000, help="of training, for each twin")
     options = parser.parse_args()
-    if options.what == "train":
-        return train(options.max_minutes, options.steps)
-    result, drawn = run(options.n)
-    seen = {name: weights.load_manifest(twin_folder(name))["pictures_seen"] for name in TWINS}
-    viz.save(parts(drawn), PARTS)
-    result = save_result("augmentation", result | {"seen": seen})
-    curves(result).savefig(CURVES, dpi=110)
-    print(as_text(result))
+    twins = TWINS[options.begin]
+    result, drawn = run(twins, options.n)
+    seen = {name: weights.load_manifest(twins.folder(name))["pictures_seen"] for name in HIGHEST}
+    on_curves, on_parts = twins.figures
+    viz.save(parts(twins, drawn), on_parts)
+    result = save_result(twins.result, result | {"seen": seen}, models=(*BASE, "sr256", "detail"))
+    curves(twins, result).savefig(on_curves, dpi=110)
+    print(as_text(twins, result))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from imagen_lite import data, weights
 from imagen_lite.data import SHARD, Pool, to_images, to_uint8
 from imagen_lite.recipes import sr256
 from imagen_lite.recipes.stages import ENCODER, export
-from imagen_lite.recipes.super_resolution import Pairs, SuperResolutionLoss, validation_loss
+from imagen_lite.recipes.super_resolution import Pairs, Recipe, SuperResolutionLoss, validation_loss
 from imagen_lite.scenes.captions import captions
 from imagen_lite.scenes.reader import box_of
 from imagen_lite.scenes.renderer import render
@@ -47,7 +47,7 @@ WHOLE = dataclasses.replace(
     train=TrainConfig(batch=16, lr=5e-4, warmup=100, steps=5000, decay_from=100, ema=0.998),
 )  # fmt: skip
 LESSONS = {"close": (CLOSE, 0.9), "whole": (WHOLE, 0.3)}  # each a recipe, and the share of batches on letters
-LEVELS = (0.45, 0.95)  # of augmentation, uniform; little is left there of a letter in the low-res picture
+LEVELS = (0.45, 0.95)  # of the recipe's highest, uniform; at 1, little is left of a letter in the low-res picture
 LOG_SNR = (-3.5, 2.5)  # uniform; where a letter's shape is settled
 STEPS = 250  # between two measurements
 CPU = torch.device("cpu")
@@ -124,6 +124,7 @@ class OnlyTold(SuperResolutionLoss):
         u = keyed_uniform(self.seed, step, self.batches.samples, 2, stream=2)
         text = self.batches.text(row).drop(u[:, 1] >= self.batches.recipe.text_dropout)
         level = LEVELS[0] + (LEVELS[1] - LEVELS[0]) * u[:, 0]
+        level = self.batches.recipe.augmentation * level
         return self.at(step, images, small, text, times(self.batches.spread(self.seed, step)), level)
 
 
@@ -150,13 +151,20 @@ def heed(model: nn.Module, encoder: FrozenTextEncoder, held: Pairs, scenes: Sequ
     return found
 
 
-def train(lesson: str, max_minutes: float | None = None, held: int = 256) -> Path:
-    """Trains, or goes on, and exports the averaged weights; returns their folder."""
-    encoder, (recipe, share) = load_text_encoder(ENCODER, CPU), LESSONS[lesson]
+def train(lesson: str, max_minutes: float | None = None) -> Path:
+    """Gives a lesson, or goes on with it, and exports the averaged weights; returns their folder."""
     shipped, runs = weights.DATA / "weights" / "sr256", data.cache_folder() / "runs"
     close = runs / "sr256-close" / "weights"
     begin, out = (shipped, close) if lesson == "close" else (close, shipped)
-    on_letters = dataclasses.replace(CLOSE, text_dropout=recipe.text_dropout)
+    return teach(*LESSONS[lesson], begin, out, runs / f"sr256-{lesson}", max_minutes)
+
+
+def teach(
+    recipe: Recipe, share: float, begin: Path, out: Path, run: Path, max_minutes: float | None, held: int = 256
+) -> Path:
+    """Trains the weights in `begin`, a share of the batches on letters, and exports their average to `out`."""
+    encoder = load_text_encoder(ENCODER, CPU)
+    on_letters = dataclasses.replace(CLOSE, text_dropout=recipe.text_dropout, augmentation=recipe.augmentation)
     anywhere = Pairs(recipe.pools(recipe.pictures, "train", CPU), encoder, recipe, CPU)
     there, asked = (Pairs(windows(split, n), encoder, on_letters, CPU) for split, n in (("train", 4000), ("val", held)))
     scenes = [sample_scene(seed) for seed in lettered("val", held)]
@@ -178,9 +186,8 @@ def train(lesson: str, max_minutes: float | None = None, held: int = 256) -> Pat
 
     stones = tuple(STEPS * recipe.train.batch * k for k in range(1, 1000))
     ema, progress = fit(
-        stage.unet, loss, recipe.train, runs / f"sr256-{lesson}",
-        max_minutes=max_minutes, milestones=stones, on_milestone=measured,
-    )  # fmt: skip
+        stage.unet, loss, recipe.train, run, max_minutes=max_minutes, milestones=stones, on_milestone=measured
+    )
     ema.copy_to(stage.unet)
     progress.pictures = progress.pictures * recipe.crop**2 // 128**2  # as crops of 128 px
     score = validation_loss(stage.unet.eval(), encoder, WHOLE.pools(data.SHARD, "val", CPU), WHOLE, default_dtype(CPU))

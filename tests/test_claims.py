@@ -230,8 +230,8 @@ def test_verdicts_on_trials_can_go_either_way():
     assert "indicative" in verdict["sequence"](one)
 
 
-def test_augmentation_is_judged_by_distance_and_by_its_answer_to_w():
-    def found(nearer, spread):
+def test_augmentation_is_judged_by_distance_by_details_and_by_its_answer_to_w():
+    def found(nearer, spread, more=0.2):
         rows = [
             {
                 "input": "samples",
@@ -244,11 +244,16 @@ def test_augmentation_is_judged_by_distance_and_by_its_answer_to_w():
             for w in (1, 8)
         ]
         gain = {"weight": 1.0, "nearer": nearer, "interval": (nearer - 0.1, nearer + 0.1)}
-        return {"n": 60, "seeds": [0], "rows": rows, "gains": [gain]}
+        told = [
+            {"trained": name, "level": 0.0, "weight": w, "right": 0.4} for name in ("with", "without") for w in (1, 8)
+        ]
+        asked = {"letter": {"n": 9, "rows": told, "gain": more, "interval": (more - 0.1, more + 0.1)}}
+        return {"n": 60, "seeds": [0], "rows": rows, "gains": [gain], "from_nothing": [gain], "asked": asked}
 
     verdict = next(c.verdict for c in ledger.CLAIMS if c.name == "augmentation")
     assert verdict(found(0.5, 0.1)).startswith("reproduced") and "one seed" in verdict(found(0.5, 0.1))
-    assert verdict(found(-0.5, 0.1)).startswith("partly") and verdict(found(-0.5, 0.0)).startswith("not at this scale")
+    assert verdict(found(-0.5, 0.1)).startswith("partly") and verdict(found(-0.5, 0.0)).startswith("partly")
+    assert verdict(found(-0.5, 0.0, more=0.0)).startswith("not at this scale")
 
 
 def test_metrics_are_judged_by_counts_and_by_captions():

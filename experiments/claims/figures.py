@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from experiments.augmentation import CURVES
 from experiments.claims import direct, guidance, results, text
 from experiments.claims.lab import WEIGHTS
+from experiments.twins import TWINS
 from imagen_lite import weights
 
 FOLDER = weights.DATA / "readme"
@@ -124,7 +124,7 @@ FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
 
 def path_of(name: str) -> Path:
     """Where a claim's figure lies; that of augmentation is drawn by its own experiment."""
-    return CURVES if name == "augmentation" else FOLDER / f"claim-{name}.png"
+    return TWINS["shipped"].figures[0] if name == "augmentation" else FOLDER / f"claim-{name}.png"
 
 
 def draw(name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.augmentation import heeded
 from experiments.claims import direct, guidance, lab, metrics, network, results, simple, text
 from experiments.claims.figures import BOARD, path_of
 from experiments.results import BASE, load_result, table
@@ -190,13 +191,18 @@ def read_stages(result: dict[str, Any]) -> list[Finding]:
 
 
 def augmentation() -> dict[str, Any]:
-    """What `experiments.augmentation` measured of the twins."""
-    return load_result("augmentation") | {"seeds": [0]}
+    """What `experiments.augmentation` measured of twins that go on from the shipped sr256 and of twins from nothing."""
+    return load_result("augmentation_on") | {"seeds": [0], "from_nothing": load_result("augmentation")["gains"]}
 
 
 def read_augmentation(result: dict[str, Any]) -> list[Finding]:
-    """From samples, the twin trained with augmentation is nearer to renders at each weight, and answers more to w."""
-    gains = [difference(f"nearer at w = {g['weight']:g} by", (g["nearer"], g["interval"])) for g in result["gains"]]
+    """From samples, the twin trained with augmentation is nearer to renders, draws what captions say, answers to w."""
+    gains = [
+        difference(f"{which} nearer at w = {g['weight']:g} by", (g["nearer"], g["interval"]))
+        for which, found in (("twins that go on:", result["gains"]), ("twins from nothing:", result["from_nothing"]))
+        for g in found
+    ]
+    gains += [difference(told, (gain, ends)) for told, gain, ends in heeded(result)]
     moved = {}
     for name, level in (("with", 0.3), ("without", 0.0)):
         way = ("samples", name, level)

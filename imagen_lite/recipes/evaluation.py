@@ -61,16 +61,17 @@ def variety(cascade: Cascade, seed: int, each: int = 16) -> dict[str, Any]:
     return diversity(cascade, cascade.stages[64].sampling.guidance_weight, each, seed, batch=each)
 
 
-def lettered(images: Tensor, means: str) -> list[bool]:
-    """Whether each picture (B, 3, 256, 256) bears the letters that are asked for, on things of the right colour."""
-    wanted = [spec for spec in parse(means).things if spec.letter]
+def bears(images: Tensor, means: str, detail: str) -> list[bool]:
+    """Whether each picture (B, 3, 256, 256) bears the patterns or the letters (`detail`: "pattern", "letter") that are
+    asked for, on things of the right kind and colour."""
+    wanted = [spec for spec in parse(means).things if getattr(spec, detail)]
     found = []
     for image, things in zip(images, read(images), strict=True):
         read_as: list[bool] = []
         for spec in wanted:
             boxes = [(t.x, t.y, t.width, t.height) for t in things if (t.color, t.kind) == (spec.color, spec.kind)]
             words = read_details(image.expand(len(boxes), -1, -1, -1), boxes) if boxes else []
-            read_as.append(any(word["letter"] == spec.letter for word in words))
+            read_as.append(any(word[detail] == getattr(spec, detail) for word in words))
         found.append(all(read_as))
     return found
 
@@ -80,7 +81,7 @@ def judged(cascade: Cascade, row: BenchPrompt, each: int, seed: int = 0) -> list
     size = 256 if row.category == "Text" else 64
     images = cascade.sample([row.prompt] * each, seed=seed, resolution=size).images
     hits = [verdict.aligned for verdict in alignment(images, [row.means] * each)]
-    return [a and b for a, b in zip(hits, lettered(images, row.means), strict=True)] if size == 256 else hits
+    return [a and b for a, b in zip(hits, bears(images, row.means, "letter"), strict=True)] if size == 256 else hits
 
 
 def drawbench(cascade: Cascade, seed: int, each: int = 4) -> dict[str, Any]:
