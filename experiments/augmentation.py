@@ -186,8 +186,8 @@ def heeded(result: dict[str, Any]) -> list[tuple[str, float, Sequence[float]]]:
         own = next(r for r in row["rows"] if r["trained"] == "with")
         best = max((r for r in row["rows"] if r["trained"] == "without"), key=lambda r: r["right"])
         told = (
-            f"{detail}s of samples as told (n = {row['n']}): {own['right']:.2f} with it (w = {own['weight']:g}, level "
-            f"{own['level']:g}), at most {best['right']:.2f} without (w = {best['weight']:g}): more by"
+            f"{detail}s as told (n = {row['n']}): {own['right']:.2f} (w = {own['weight']:g}, level "
+            f"{own['level']:g}), without at most {best['right']:.2f} (w = {best['weight']:g}): more by"
         )
         found.append((told, row["gain"], row["interval"]))
     return found
