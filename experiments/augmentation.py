@@ -34,6 +34,7 @@ from imagen_lite.stage import load_stage
 
 TITLES = {"renders": "real 64-px renders", "samples": "the base model's samples"}
 INPUTS = tuple(TITLES)
+WEIGHTS = (1.0, 3.0, 8.0)
 WINDOW = 64  # pixels a side of what features are averaged over: sixteen windows a picture
 SHOWN = 6  # the picture of which the figure shows a part
 ASKED = 200  # samples with a pattern, and as many with a letter
@@ -65,7 +66,7 @@ def drawers(base: Cascade, twins: Twins, ways: Iterable[Way]) -> dict[Way, Draw]
 def enlarged(given: str, twins: Twins, n: int) -> tuple[dict[tuple, np.ndarray], list[Tensor]]:
     """Features (n, windows, D) of what each way and weight makes of `given`, and its pictures of one of them."""
     base = load_cascade()
-    draws = drawers(base, twins, ((name, level, w) for name, level in twins.ways for w in twins.weights))
+    draws = drawers(base, twins, ((name, level, w) for name, level in twins.ways for w in WEIGHTS))
     found: dict[tuple, list[Tensor]] = {(given, *way): [] for way in (*draws, ("bicubic",), ("real",))}
     shown = []
     for real, low_res, captions, seeds in tqdm(inputs(given, base, n), total=-(-n // 6), desc=given):
@@ -84,7 +85,7 @@ def asked(detail: str, twins: Twins, n: int, batch: int = 8) -> dict[str, Any]:
     With augmentation at the weight and level of `TOLD`, without it at each weight: compared with the best of these.
     """
     base, (weight, level) = load_cascade(), TOLD[detail]
-    ways = [("with", level, weight), *(("without", 0.0, w) for w in twins.weights)]
+    ways = [("with", level, weight), *(("without", 0.0, w) for w in WEIGHTS)]
     draws = drawers(base, twins, ways) | {("bicubic", 0.0, 1.0): lambda low_res, *_: bicubic(low_res, 256)}
     hits: dict[Way, list[bool]] = {way: [] for way in draws}
     scenes = itertools.islice(bearing(detail), n)
@@ -119,11 +120,11 @@ def judge(twins: Twins, features: dict[tuple, np.ndarray]) -> dict[str, Any]:
     rows = [
         {"input": given, "trained": name, "level": level, "weight": w,
          "frechet": round(distance(features[given, name, level, w], real), 5)}
-        for given in INPUTS for name, level in twins.ways for w in twins.weights
+        for given in INPUTS for name, level in twins.ways for w in WEIGHTS
     ]  # fmt: skip
     plain = {given: round(distance(features[given, "bicubic"], real), 5) for given in INPUTS}
     gains = []
-    for w in twins.weights:
+    for w in WEIGHTS:
         cells = features["samples", "with", twins.level, w], features["samples", "without", 0.0, w], real
         ends = interval(*cells, statistic=nearer, resamples=200)
         gains.append({"weight": w, "nearer": round(nearer(*cells), 5), "interval": ends})
@@ -152,7 +153,7 @@ def curves(twins: Twins, result: dict[str, Any]) -> Figure:
 
 def parts(twins: Twins, drawn: Tensor) -> Image.Image:
     """The middle of what all ways (across) at all weights (down) make of one sample."""
-    by_weight = drawn.unflatten(0, (len(twins.ways), len(twins.weights))).transpose(0, 1).flatten(0, 1)
+    by_weight = drawn.unflatten(0, (len(twins.ways), len(WEIGHTS))).transpose(0, 1).flatten(0, 1)
     return viz.grid(by_weight[:, :, 64:192, 64:192], columns=len(twins.ways), gap=4)
 
 
@@ -163,7 +164,7 @@ def as_text(twins: Twins, result: dict[str, Any]) -> str:
         cells = [r for given in INPUTS for r in result["rows"]
                  if (r["input"], r["trained"], r["level"]) == (given, name, level)]  # fmt: skip
         rows.append([name, f"{level:g}", *(f"{r['frechet']:.4f}" for r in cells)])
-    head = ["augmentation in training", "level", *(f"{given}, w = {w:g}" for given in INPUTS for w in twins.weights)]
+    head = ["augmentation in training", "level", *(f"{given}, w = {w:g}" for given in INPUTS for w in WEIGHTS)]
     gains = ", ".join(
         f"{g['nearer']:+.4f} [{g['interval'][0]:+.4f}, {g['interval'][1]:+.4f}] at w = {g['weight']:g}"
         for g in result["gains"]
@@ -204,7 +205,8 @@ def main() -> None:
     seen = {name: weights.load_manifest(twins.folder(name))["pictures_seen"] for name in HIGHEST}
     on_curves, on_parts = twins.figures
     viz.save(parts(twins, drawn), on_parts)
-    result = save_result(twins.result, result | {"seen": seen}, models=(*BASE, "sr256", "detail"))
+    models = (*BASE, "sr256", "detail") if twins.begin else BASE
+    result = save_result(twins.result, result | {"seen": seen}, models=models)
     curves(twins, result).savefig(on_curves, dpi=110)
     print(as_text(twins, result))
 

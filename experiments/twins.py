@@ -41,11 +41,11 @@ class Twins:
     recipe: Recipe
     ways: tuple[tuple[str, float], ...]
     level: float
-    weights: tuple[float, ...] = (1.0, 3.0, 8.0)
 
     def folder(self, name: str) -> Path:
-        """Where a twin's weights lie, once they are trained."""
-        return data.cache_folder() / "runs" / f"{self.runs}-{name}" / "weights"
+        """Where a twin's weights lie, once they are trained: another place for twins of other weights."""
+        of = f"-{weights.load_manifest(self.begin)['sha256'][:8]}" if self.begin else ""
+        return data.cache_folder() / "runs" / f"{self.runs}{of}-{name}" / "weights"
 
     @property
     def figures(self) -> tuple[Path, Path]:

@@ -8,7 +8,7 @@ import torch
 
 from experiments import augmentation
 from experiments import twins as training
-from experiments.augmentation import INPUTS
+from experiments.augmentation import INPUTS, WEIGHTS
 from experiments.results import load_result
 from experiments.twins import HIGHEST, TWINS
 from imagen_lite.recipes import evaluation
@@ -25,9 +25,9 @@ def twins(request):
 def judged(twins):
     """Real features, and cells that lie off by known amounts: "without" by 2 from samples, all else by 0.5."""
     real = np.random.default_rng(0).normal(size=(N, WINDOWS, D))
-    off = {(given, *way, w): 0.5 for given in INPUTS for way in twins.ways for w in twins.weights}
+    off = {(given, *way, w): 0.5 for given in INPUTS for way in twins.ways for w in WEIGHTS}
     off |= {(given, "bicubic"): 3.0 for given in INPUTS} | {(given, "real"): 0.0 for given in INPUTS}
-    off |= {("samples", "without", 0.0, w): 2.0 for w in twins.weights}
+    off |= {("samples", "without", 0.0, w): 2.0 for w in WEIGHTS}
     return augmentation.judge(twins, {key: real + shift for key, shift in off.items()})
 
 
@@ -52,8 +52,8 @@ def test_windows_tile_the_picture(monkeypatch):
 
 def test_the_table_and_the_curves_show_every_cell(twins, judged):
     text = augmentation.as_text(twins, judged | {"seen": {"with": 64000, "without": 64000}, "hardware": "a machine"})
-    cells = len(twins.ways) * len(twins.weights)
-    assert text.count("0.7500") == 2 * cells - len(twins.weights) and "64,000 and 64,000" in text
+    cells = len(twins.ways) * len(WEIGHTS)
+    assert text.count("0.7500") == 2 * cells - len(WEIGHTS) and "64,000 and 64,000" in text
     panels = augmentation.curves(twins, judged).axes
     assert [len(panel.get_lines()) for panel in panels] == [len(twins.ways) + 1] * 2
 
@@ -61,22 +61,28 @@ def test_the_table_and_the_curves_show_every_cell(twins, judged):
 def test_what_is_kept_has_every_cell(twins):
     rows = load_result(twins.result)["rows"]
     cells = [(r["input"], r["trained"], r["level"], r["weight"]) for r in rows]
-    assert cells == [(given, *way, w) for given in INPUTS for way in twins.ways for w in twins.weights]
+    assert cells == [(given, *way, w) for given in INPUTS for way in twins.ways for w in WEIGHTS]
     assert ("with", twins.level) in twins.ways and twins.figures[0].exists()
 
 
 def test_twins_differ_in_augmentation_alone(monkeypatch, tmp_path):
     runs: list[tuple] = []
     monkeypatch.setenv("IMAGEN_LITE_CACHE", str(tmp_path))
-    monkeypatch.setattr(training.letters, "teach", lambda recipe, share, *rest: runs.append((recipe, share, *rest)))
-    monkeypatch.setattr(training.super_resolution, "run", lambda cpu, gpu, *_, **to: runs.append((cpu, gpu, to["out"])))
+    monkeypatch.setattr(training.letters, "teach", lambda *given: runs.append(given))
+    monkeypatch.setattr(training.super_resolution, "run", lambda *given, **to: runs.append((*given, to["out"])))
     for twins in TWINS.values():
         runs.clear()
         training.train(twins, 1.0)
-        (one, *same, _), (other, *_) = ([row[0], *row[1:3], row] for row in runs)
+        one, other = (row[0] for row in runs)
         assert (one.augmentation, other.augmentation) == tuple(HIGHEST.values())
         assert dataclasses.replace(one, augmentation=0.0) == other
         assert all(
             tmp_path in twins.folder(name).parents and twins.folder(name) in row
             for name, row in zip(HIGHEST, runs, strict=True)
         )
+
+
+def test_twins_of_other_weights_lie_elsewhere(monkeypatch):
+    before = {name: twins.folder("with") for name, twins in TWINS.items()}
+    monkeypatch.setattr(training.weights, "load_manifest", lambda folder: {"sha256": "another " * 8})
+    assert TWINS["shipped"].folder("with") != before["shipped"] and TWINS["nothing"].folder("with") == before["nothing"]
