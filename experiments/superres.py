@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments.claims.lab import side_by_side
+from experiments.heed import bearers, told
 from experiments.looks import color_shift, random_features, spectrum
 from experiments.results import is_current, load_result, save_result, table
 from imagen_lite import data, weights
@@ -148,11 +149,8 @@ def bearing(detail: str, split: str = "test") -> Iterator[tuple[Scene, str]]:
     """Scenes of one thing with a pattern, or a letter, and a caption that tells it."""
     for seed in SPLITS[split]:
         scene = sample_scene(seed, count=1)
-        thing = scene.things[0]
-        if detail == "letter" and thing.letter:
-            yield scene, f"a {thing.color} cube with the letter {thing.letter} on it"
-        elif detail == "pattern" and thing.pattern != "plain":
-            yield scene, f"a {thing.pattern} {thing.color} {thing.kind}"
+        if bearers(scene, detail):
+            yield scene, told(scene, detail)
 
 
 def right(images: Tensor, scenes: Sequence[Scene], detail: str) -> list[bool]:

@@ -3,7 +3,7 @@
     python -m experiments.twins --max-minutes 30                    # each so long, resumable
     python -m experiments.twins --begin nothing --max-minutes 30
 
-They go on from the shipped weights, by the last lesson that those had (`experiments.letters`), or are trained from
+They go on from the shipped weights, by the last lesson that those had (`experiments.heed`), or are trained from
 nothing, by the recipe. They stay in the user's cache; `experiments.augmentation` compares them.
 """
 
@@ -12,7 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import letters
+from experiments import heed
 from imagen_lite import data, weights
 from imagen_lite.recipes import sr256, super_resolution
 from imagen_lite.recipes.super_resolution import Recipe
@@ -62,7 +62,7 @@ TWINS = {
     ),
     "shipped": Twins(
         "augmentation_on", "sr256-on", SHIPPED,
-        dataclasses.replace(letters.WHOLE, train=dataclasses.replace(letters.WHOLE.train, steps=3000)),
+        dataclasses.replace(heed.WHOLE, train=dataclasses.replace(heed.WHOLE.train, steps=3000)),
         (("with", 0.0), ("with", 0.1), ("with", 0.3), ("with", 0.5), ("without", 0.0)), 0.0,
     ),
 }  # fmt: skip
@@ -73,7 +73,7 @@ def train(twins: Twins, max_minutes: float | None) -> None:
     for name, level in HIGHEST.items():
         out, recipe = twins.folder(name), dataclasses.replace(twins.recipe, augmentation=level)
         if twins.begin:
-            letters.teach(recipe, letters.LESSONS["whole"][1], twins.begin, out, out.parent, max_minutes)
+            heed.teach(recipe, heed.LESSONS["whole"][1], twins.begin, out, out.parent, max_minutes)
         else:
             super_resolution.run(recipe, recipe, max_minutes, out=out, run_folder=out.parent)
 

@@ -68,7 +68,7 @@ def test_what_is_kept_has_every_cell(twins):
 def test_twins_differ_in_augmentation_alone(monkeypatch, tmp_path):
     runs: list[tuple] = []
     monkeypatch.setenv("IMAGEN_LITE_CACHE", str(tmp_path))
-    monkeypatch.setattr(training.letters, "teach", lambda *given: runs.append(given))
+    monkeypatch.setattr(training.heed, "teach", lambda *given: runs.append(given))
     monkeypatch.setattr(training.super_resolution, "run", lambda *given, **to: runs.append((*given, to["out"])))
     for twins in TWINS.values():
         runs.clear()

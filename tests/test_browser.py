@@ -160,7 +160,8 @@ def test_pairs_are_rated_by_mouse_and_by_keyboard(shown):
         sheet.wait_for_function("b => !b.disabled", arg=onward.element_handle())
         press(onward)
     root.get_by_text("All rated.").wait_for()
-    assert root.get_by_role("cell", name="Colors").is_visible() and "light to dark" in root.inner_text()
+    root.get_by_role("cell", name="Colors").wait_for()  # the table comes in a message of its own
+    root.get_by_text("light to dark").wait_for()
 
 
 def test_a_prompt_of_ones_own_is_drawn_and_nonsense_gets_a_sentence(shown):
