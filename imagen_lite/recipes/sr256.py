@@ -6,7 +6,7 @@ Cosine schedule, eps-prediction, attention to pixels and text at the lowest leve
 sees crops of 128 px, as it is convolutional but for that attention, and on a GPU more often where there is a thing than
 where there is none. CPU: about 38 crops/s on 2 cores (bf16), after rendering its pool (about 6 pictures/s, once). GPU:
 about 4,000 crops/s on an H200. The shipped weights are 1.5 hours of the first, eight minutes of the second, and then
-an hour of `experiments.letters` on 2 cores, for neither had taught letters.
+two hours of `experiments.heed` on 2 cores, for neither had taught letters, and patterns only in part.
 """
 
 import dataclasses
