@@ -176,6 +176,15 @@ def heed(
     return found
 
 
+def looked_at(u: float, shares: dict[str, float]) -> str | None:
+    """The detail that a batch is on, by a number from [0, 1); None: it is on whole pictures."""
+    for detail, share in shares.items():
+        if u < share:
+            return detail
+        u -= share
+    return None
+
+
 def train(lesson: str, max_minutes: float | None = None) -> Path:
     """Gives a lesson, or goes on with it, and exports the averaged weights; returns their folder."""
     shipped, runs = weights.DATA / "weights" / "sr256", data.cache_folder() / "runs"
@@ -203,12 +212,8 @@ def teach(
     only_told = {detail: OnlyTold(stage.unet, pairs, 0, default_dtype(CPU)) for detail, pairs in there.items()}
 
     def loss(step: int) -> Tensor:
-        left = float(keyed_uniform(1, step, torch.zeros(1), 1)[0])
-        for detail, share in shares.items():
-            if left < share:
-                return only_told[detail](step)
-            left -= share
-        return usual(step)
+        detail = looked_at(float(keyed_uniform(1, step, torch.zeros(1), 1)[0]), shares)
+        return (only_told[detail] if detail else usual)(step)
 
     def measured(_: nn.Module, ema: Ema, progress: Progress) -> dict:
         ema.copy_to(average)

@@ -41,6 +41,15 @@ def test_captions_tell_the_detail_and_another_if_asked(detail):
             assert getattr(parse(heed.told(scene, detail, other)).things[0], detail) == other
 
 
+@pytest.mark.parametrize("lesson", heed.LESSONS)
+def test_batches_look_at_details_as_often_as_the_lesson_says(lesson):
+    _, shares = heed.LESSONS[lesson]
+    looks = [heed.looked_at(k / 1000, shares) for k in range(1000)]
+    for detail in heed.WORDS:
+        assert looks.count(detail) == pytest.approx(1000 * shares.get(detail, 0), abs=1)
+    assert looks.count(None) == pytest.approx(1000 * (1 - sum(shares.values())), abs=1)
+
+
 @pytest.fixture(params=heed.WORDS)
 def held(request, monkeypatch, tmp_path):
     """Which detail, four validation windows of it, and their captions, encoded."""
