@@ -62,7 +62,7 @@ TWINS = {
     ),
     "shipped": Twins(
         "augmentation_on", "sr256-on", SHIPPED,
-        dataclasses.replace(heed.WHOLE, train=dataclasses.replace(heed.WHOLE.train, steps=3000)),
+        dataclasses.replace(heed.BOTH, train=dataclasses.replace(heed.BOTH.train, steps=3000)),
         (("with", 0.0), ("with", 0.1), ("with", 0.3), ("with", 0.5), ("without", 0.0)), 0.0,
     ),
 }  # fmt: skip
@@ -73,7 +73,7 @@ def train(twins: Twins, max_minutes: float | None) -> None:
     for name, level in HIGHEST.items():
         out, recipe = twins.folder(name), dataclasses.replace(twins.recipe, augmentation=level)
         if twins.begin:
-            heed.teach(recipe, heed.LESSONS["whole"][1], twins.begin, out, out.parent, max_minutes)
+            heed.teach(recipe, heed.LESSONS["both"][1], twins.begin, out, out.parent, max_minutes)
         else:
             super_resolution.run(recipe, recipe, max_minutes, out=out, run_folder=out.parent)
 
