@@ -203,8 +203,8 @@ def as_text(twins: Twins, result: dict[str, Any]) -> str:
         f"\n\nFréchet distance to real renders, on the reader's features of windows; bicubic: "
         f"{result['bicubic']['renders']:.4f} from renders, {result['bicubic']['samples']:.4f} from samples. From the "
         f"base model's samples, trained with augmentation (level {twins.level:g}) is nearer than without by "
-        f"{by(result)}. n = {result['n']} pictures of {result['windows']} windows, 95 % bootstrap intervals over pictures; the twins "
-        f"have seen {seen} crops; {result['hardware']}."
+        f"{by(result)}. n = {result['n']} pictures of {result['windows']} windows, 95 % bootstrap intervals over "
+        f"pictures; the twins have seen {seen} crops; {result['hardware']}."
         + (f"\n\nThe same on {again['n']} other pictures: {by(again)}." if (again := result.get("others")) else "")
         + "".join(f"\n\n{told} {gain:+.4f} [{low:+.4f}, {high:+.4f}]." for told, gain, (low, high) in heeded(result))
     )

@@ -44,6 +44,33 @@ def test_the_twins_difference_has_an_interval_around_it(judged):
         assert gain["interval"][0] == pytest.approx(gain["interval"][1], rel=1e-2)  # the shift is everywhere the same
 
 
+def test_each_twin_is_taken_at_its_own_best_weight():
+    """One lies off by 1, 2, 3 (best 1), the other by 3, 2, 3 (best 2): nearer by D (2² − 1²), with D features."""
+    real = np.random.default_rng(0).normal(size=(N, WINDOWS, D))
+    one, other = (np.stack([real + shift for shift in shifts], 1) for shifts in ((1, 2, 3), (3, 2, 3)))
+    assert augmentation.nearer_at_best(one, other, real) == pytest.approx(D * 3, rel=1e-3)
+    assert augmentation.nearer_at_best(other, one, real) == pytest.approx(-D * 3, rel=1e-3)
+
+
+def test_other_pictures_are_not_those_of_the_table(monkeypatch):
+    def pairs(resolution, n, batch):
+        yield from ((None, None, [], list(range(i, min(i + batch, n)))) for i in range(0, n, batch))
+
+    monkeypatch.setattr(augmentation, "pairs", pairs)
+    seen = [seed for *_, seeds in augmentation.inputs("renders", None, range(60, 90)) for seed in seeds]
+    assert seen == list(range(60, 90))
+    assert augmentation.OTHERS.start == load_result("augmentation_on")["n"]
+
+
+def test_what_is_found_on_other_pictures_is_in_the_text(judged):
+    gain = {"weight": 3.0, "nearer": 0.5, "interval": (0.25, 0.75)}
+    again = {"n": 300, "gains": [gain], "at_best": gain}
+    text = augmentation.as_text(
+        TWINS["shipped"], judged | {"others": again, "seen": {"with": 1, "without": 1}, "hardware": "a machine"}
+    )
+    assert "on 300 other pictures: +0.5000 [+0.2500, +0.7500] at w = 3, +0.5000" in text
+
+
 def test_windows_tile_the_picture(monkeypatch):
     monkeypatch.setattr(evaluation, "reader_features", lambda part: part.mean((2, 3)))
     image = torch.arange(4.0).view(1, 1, 2, 2).expand(1, 3, 2, 2).repeat_interleave(64, 2).repeat_interleave(64, 3)

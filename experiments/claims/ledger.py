@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.augmentation import heeded
+from experiments.augmentation import heeded, nearer_by
 from experiments.claims import direct, guidance, lab, metrics, network, results, simple, text
 from experiments.claims.figures import BOARD, path_of
 from experiments.results import BASE, load_result, table
@@ -192,15 +192,16 @@ def read_stages(result: dict[str, Any]) -> list[Finding]:
 
 def augmentation() -> dict[str, Any]:
     """What `experiments.augmentation` measured of twins that go on from the shipped sr256 and of twins from nothing."""
-    return load_result("augmentation_on") | {"seeds": [0], "from_nothing": load_result("augmentation")["gains"]}
+    return load_result("augmentation_on") | {"seeds": [0], "from_nothing": load_result("augmentation")}
 
 
 def read_augmentation(result: dict[str, Any]) -> list[Finding]:
     """From samples, the twin trained with augmentation is nearer to renders, draws what captions say, answers to w."""
+    twins = (("that go on", result["others"]), ("from nothing", result["from_nothing"]))
     gains = [
-        difference(f"{which} nearer at w = {g['weight']:g} by", (g["nearer"], g["interval"]))
-        for which, found in (("twins that go on:", result["gains"]), ("twins from nothing:", result["from_nothing"]))
-        for g in found
+        difference(f"twins {which}: nearer {at} by", (gain, ends))
+        for which, found in twins
+        for at, gain, ends in nearer_by(found)
     ]
     gains += [difference(told, (gain, ends)) for told, gain, ends in heeded(result)]
     moved = {}
