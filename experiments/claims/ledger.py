@@ -199,7 +199,7 @@ def read_augmentation(result: dict[str, Any]) -> list[Finding]:
     """From samples, the twin trained with augmentation is nearer to renders, draws what captions say, answers to w."""
     twins = (("that go on", result["others"]), ("from nothing", result["from_nothing"]))
     gains = [
-        difference(f"twins {which}: nearer {at} by", (gain, ends))
+        difference(f"twins {which} (n = {found['n']}): nearer {at} by", (gain, ends))
         for which, found in twins
         for at, gain, ends in nearer_by(found)
     ]
