@@ -192,7 +192,11 @@ def read_stages(result: dict[str, Any]) -> list[Finding]:
 
 def augmentation() -> dict[str, Any]:
     """What `experiments.augmentation` measured of twins that go on from the shipped sr256 and of twins from nothing."""
-    return load_result("augmentation_on") | {"seeds": [0], "from_nothing": load_result("augmentation")}
+    nothing = load_result("augmentation")
+    return load_result("augmentation_on") | {
+        "seeds": [0],
+        "from_nothing": {key: nothing[key] for key in ("n", "gains")},
+    }
 
 
 def read_augmentation(result: dict[str, Any]) -> list[Finding]:
