@@ -74,12 +74,23 @@ def headings(cells: list[str]) -> list[tuple[str, str]]:
     return found
 
 
+def captions(cells: list[str]) -> set[tuple[str, str]]:
+    """(number of the section, name) of each figure and widget."""
+    found, section = set(), ""
+    for line in "\n".join(cells).splitlines():
+        if heading := re.match(r"## (?:(\d+)\. )?", line):
+            section = heading[1] or ""
+        elif caption := re.match(r"\*((?:Fig\.|Widget) \d+)\.", line):
+            found.add((section, caption[1]))
+    return found
+
+
 def of_places(text: str, world: World) -> list[str]:
     wrong = []
     for number, parts in PLACE.findall(re.sub(r"\s+", " ", text)):
         cells = world.cells(number)
         there, section = headings(cells), ""
-        captions = {name for cell in cells for name in re.findall(r"^\*((?:Fig\.|Widget) \d+)\.", cell, re.MULTILINE)}
+        shown = captions(cells)
         for part in re.findall(r"§\d+|“[^”]+”|Figs?\. \d+(?:, \d+)*|Widget \d+", parts):
             if part[0] == "§":
                 section, fine = part[1:], part[1:] in {n for n, _ in there}
@@ -87,7 +98,7 @@ def of_places(text: str, world: World) -> list[str]:
                 fine = part[1:-1] in {title for n, title in there if section in ("", n)}
             else:
                 kind, *of = part.replace("Figs.", "Fig.").replace(",", "").split()
-                fine = all(f"{kind} {n}" in captions for n in of)
+                fine = all(f"{kind} {n}" in {name for at, name in shown if section in ("", at)} for n in of)
             if not fine:
                 wrong.append(f"{number} has no {part} (section {section!r})")
     return wrong
@@ -166,6 +177,7 @@ RENAMED = [
     ("07", "## 5. What it is not", "## 5. What else it is", "What it is not"),
     ("07", "*Fig. 3. ", "*Fig. 33. ", "Fig. 3"),
     ("08", "*Widget 1. ", "*Widget 2. ", "Widget 1"),
+    ("09", "## 9. Your own Imagen", "## 9. Another\n\n## 10. Your own Imagen", "Fig. 11"),
     ("09", "### A bug to find", "### What is wrong here?", "A bug to find"),
     ("03", "## 7. Sample from it", "## Sample from it", "§7"),
     ("08", "Exercise 8.1", "Exercise 8.3", "8.1"),
