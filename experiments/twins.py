@@ -9,6 +9,7 @@ nothing, by the recipe. They stay in the user's cache; `experiments.augmentation
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from imagen_lite import data, weights
 from imagen_lite.recipes import sr256, super_resolution
 from imagen_lite.recipes.super_resolution import Recipe
 
+TITLES = {"renders": "real 64-px renders", "jpegs": "the same, kept as JPEG", "samples": "the base model's samples"}
+WEIGHTS = (1.0, 3.0, 8.0)
 HIGHEST = {"with": 1.0, "without": 0.0}  # the highest level of augmentation in training, by twin
 SHIPPED = weights.DATA / "weights" / "sr256"
 
@@ -31,8 +34,8 @@ class Twins:
         begin: the folder of the weights that they go on from; None: from nothing.
         recipe: how each is trained, but for augmentation.
         ways: which twin, and the level when sampling.
-        level: of these, that at which the one with augmentation is compared with the other, whose level is 0, by the
-            distance; by what captions say, both levels and weights are those of `superres.TOLD`.
+        levels: of these, by what is enlarged (see `TITLES`), that at which the one with augmentation is compared with
+            the other, whose level is 0, by the distance; by what captions say, it is that of `superres.TOLD`.
     """
 
     result: str
@@ -40,30 +43,33 @@ class Twins:
     begin: Path | None
     recipe: Recipe
     ways: tuple[tuple[str, float], ...]
-    level: float
+    levels: Mapping[str, float]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What they enlarge."""
+        return ("renders", *self.levels)
 
     def folder(self, name: str) -> Path:
         """Where a twin's weights lie, once they are trained: another place for twins of other weights."""
         of = f"-{weights.load_manifest(self.begin)['sha256'][:8]}" if self.begin else ""
         return data.cache_folder() / "runs" / f"{self.runs}{of}-{name}" / "weights"
 
-    @property
-    def figures(self) -> tuple[Path, Path]:
-        """Where the curves and the parts of pictures are kept."""
-        folder = weights.DATA / "readme"
-        return folder / f"{self.result}-curves.png", folder / f"{self.result}-parts.jpg"
+    def figure(self, of: str) -> Path:
+        """Where a figure is kept: "curves.png", say."""
+        return weights.DATA / "readme" / f"{self.result}-{of}"
 
 
 TWINS = {
     "nothing": Twins(
         "augmentation", "sr256", None,
         dataclasses.replace(sr256.CPU, train=dataclasses.replace(sr256.CPU.train, steps=3000)),
-        (("with", 0.0), ("with", 0.1), ("with", 0.3), ("with", 0.6), ("without", 0.0)), 0.1,
+        (("with", 0.0), ("with", 0.1), ("with", 0.3), ("with", 0.6), ("without", 0.0)), {"samples": 0.1},
     ),
     "shipped": Twins(
         "augmentation_on", "sr256-on", SHIPPED,
         dataclasses.replace(heed.BOTH, train=dataclasses.replace(heed.BOTH.train, steps=3000)),
-        (("with", 0.0), ("with", 0.1), ("with", 0.3), ("with", 0.5), ("without", 0.0)), 0.0,
+        (("with", 0.0), ("with", 0.1), ("with", 0.3), ("with", 0.5), ("without", 0.0)), {"jpegs": 0.1, "samples": 0.0},
     ),
 }  # fmt: skip
 

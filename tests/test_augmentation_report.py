@@ -8,9 +8,9 @@ import torch
 
 from experiments import augmentation
 from experiments import twins as training
-from experiments.augmentation import INPUTS, WEIGHTS
+from experiments.augmentation_report import as_text, curves, nearer_by
 from experiments.results import load_result
-from experiments.twins import HIGHEST, TWINS
+from experiments.twins import HIGHEST, TWINS, WEIGHTS
 from imagen_lite.recipes import evaluation
 
 N, WINDOWS, D = 12, 4, 3
@@ -23,23 +23,29 @@ def twins(request):
 
 @pytest.fixture
 def judged(twins):
-    """Real features, and cells that lie off by known amounts: "without" by 2 from samples, all else by 0.5."""
+    """All cells lie off by 0.5 from the real features, but "without", from samples, by 2, and bicubic by 3."""
     real = np.random.default_rng(0).normal(size=(N, WINDOWS, D))
-    off = {(given, *way, w): 0.5 for given in INPUTS for way in twins.ways for w in WEIGHTS}
-    off |= {(given, "bicubic"): 3.0 for given in INPUTS} | {(given, "real"): 0.0 for given in INPUTS}
-    off |= {("samples", "without", 0.0, w): 2.0 for w in WEIGHTS}
-    return augmentation.judge(twins, {key: real + shift for key, shift in off.items()})
+    result = {"n": N, "windows": WINDOWS, "rows": [], "bicubic": {}, "gains": {}}
+    for given in twins.inputs:
+        off = {(*way, w): 0.5 for way in twins.ways for w in WEIGHTS} | {("bicubic",): 3.0, ("real",): 0.0}
+        if given == "samples":
+            off |= {("without", 0.0, w): 2.0 for w in WEIGHTS}
+        found = augmentation.judge(given, twins, {key: real + shift for key, shift in off.items()})
+        result["rows"] += found["rows"]
+        result |= {key: result[key] | found[key] for key in ("bicubic", "gains")}
+    return result
 
 
-def test_distances_are_those_of_the_shifts(judged):
+def test_distances_are_those_of_the_shifts(twins, judged):
     for row in judged["rows"]:
         shift = 2.0 if (row["input"], row["trained"]) == ("samples", "without") else 0.5
         assert row["frechet"] == pytest.approx(D * shift**2, rel=1e-3)
-    assert judged["bicubic"] == {given: pytest.approx(27, rel=1e-3) for given in INPUTS}
+    assert judged["bicubic"] == {given: pytest.approx(27, rel=1e-3) for given in twins.inputs}
 
 
-def test_the_twins_difference_has_an_interval_around_it(judged):
-    for gain in judged["gains"]:
+def test_the_twins_difference_has_an_interval_around_it(twins, judged):
+    assert set(judged["gains"]) == set(twins.levels)
+    for gain in judged["gains"]["samples"]:
         assert gain["nearer"] == pytest.approx(D * (4 - 0.25), rel=1e-3)
         assert gain["interval"][0] == pytest.approx(gain["interval"][1], rel=1e-2)  # the shift is everywhere the same
 
@@ -59,16 +65,22 @@ def test_other_pictures_are_not_those_of_the_table(monkeypatch):
     monkeypatch.setattr(augmentation, "pairs", pairs)
     seen = [seed for *_, seeds in augmentation.inputs("renders", None, range(60, 90)) for seed in seeds]
     assert seen == list(range(60, 90))
-    assert augmentation.OTHERS.start == load_result("augmentation_on")["n"]
+    assert not set(augmentation.OTHERS) & set(augmentation.TABLE)
 
 
-def test_what_is_found_on_other_pictures_is_in_the_text(judged):
+def test_jpegs_are_the_same_pictures_a_little_harmed():
+    picture = torch.linspace(-1, 1, 64).expand(2, 3, 64, 64) * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    small, smaller = augmentation.kept_as_jpeg(picture, 90), augmentation.kept_as_jpeg(picture)
+    assert 0 < (small - picture).abs().mean() < (smaller - picture).abs().mean() < 0.1
+
+
+def test_what_is_found_on_other_pictures_takes_the_place_of_what_the_table_says(judged, twins):
     gain = {"weight": 3.0, "nearer": 0.5, "interval": (0.25, 0.75)}
-    again = {"n": 300, "gains": [gain], "at_best": gain}
-    text = augmentation.as_text(
-        TWINS["shipped"], judged | {"others": again, "seen": {"with": 1, "without": 1}, "hardware": "a machine"}
-    )
-    assert "on 300 other pictures: +0.5000 [+0.2500, +0.7500] at w = 3, +0.5000" in text
+    again = judged | {"others": {"samples": {"n": 300, "gains": [gain], "at_best": gain}}}
+    found = {told: (more, ends) for given, told, more, ends in nearer_by(twins, again) if given == "samples"}
+    assert list(found.values()) == [(0.5, (0.25, 0.75))] * 2
+    assert all("(n = 300)" in told for told in found) and "best" in list(found)[1]
+    assert len([1 for given, *_ in nearer_by(twins, judged) if given == "samples"]) == len(WEIGHTS)
 
 
 def test_windows_tile_the_picture(monkeypatch):
@@ -78,18 +90,18 @@ def test_windows_tile_the_picture(monkeypatch):
 
 
 def test_the_table_and_the_curves_show_every_cell(twins, judged):
-    text = augmentation.as_text(twins, judged | {"seen": {"with": 64000, "without": 64000}, "hardware": "a machine"})
+    text = as_text(twins, judged | {"seen": {"with": 64000, "without": 64000}, "hardware": "a machine"})
     cells = len(twins.ways) * len(WEIGHTS)
-    assert text.count("0.7500") == 2 * cells - len(WEIGHTS) and "64,000 and 64,000" in text
-    panels = augmentation.curves(twins, judged).axes
-    assert [len(panel.get_lines()) for panel in panels] == [len(twins.ways) + 1] * 2
+    assert text.count(" 0.7500") == len(twins.inputs) * cells - len(WEIGHTS) and "64,000 and 64,000" in text
+    panels = curves(twins, judged).axes
+    assert [len(panel.get_lines()) for panel in panels] == [len(twins.ways) + 1] * len(twins.inputs)
 
 
 def test_what_is_kept_has_every_cell(twins):
     rows = load_result(twins.result)["rows"]
     cells = [(r["input"], r["trained"], r["level"], r["weight"]) for r in rows]
-    assert cells == [(given, *way, w) for given in INPUTS for way in twins.ways for w in WEIGHTS]
-    assert ("with", twins.level) in twins.ways and twins.figures[0].exists()
+    assert cells == [(given, *way, w) for given in twins.inputs for way in twins.ways for w in WEIGHTS]
+    assert all(("with", level) in twins.ways for level in twins.levels.values()) and twins.figure("curves.png").exists()
 
 
 def test_twins_differ_in_augmentation_alone(monkeypatch, tmp_path):

@@ -248,8 +248,8 @@ def test_augmentation_is_judged_by_distance_by_details_and_by_its_answer_to_w():
             {"trained": name, "level": 0.0, "weight": w, "right": 0.4} for name in ("with", "without") for w in (1, 8)
         ]
         asked = {"letter": {"n": 9, "rows": told, "gain": more, "interval": (more - 0.1, more + 0.1)}}
-        nothing = {"n": 60, "gains": [gain]}
-        others = {"n": 300, "gains": [gain], "at_best": gain}
+        nothing = {"n": 60, "gains": {"samples": [gain]}}
+        others = {given: {"n": 300, "gains": [gain], "at_best": gain} for given in ("jpegs", "samples")}
         return {"n": 60, "seeds": [0], "rows": rows, "others": others, "from_nothing": nothing, "asked": asked}
 
     verdict = next(c.verdict for c in ledger.CLAIMS if c.name == "augmentation")

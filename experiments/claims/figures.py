@@ -124,7 +124,7 @@ FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
 
 def path_of(name: str) -> Path:
     """Where a claim's figure lies; that of augmentation is drawn by its own experiment."""
-    return TWINS["shipped"].figures[0] if name == "augmentation" else FOLDER / f"claim-{name}.png"
+    return TWINS["shipped"].figure("curves.png") if name == "augmentation" else FOLDER / f"claim-{name}.png"
 
 
 def draw(name: str) -> None:

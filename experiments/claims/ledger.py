@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.augmentation import heeded, nearer_by
+from experiments.augmentation_report import heeded, nearer_by
 from experiments.claims import direct, guidance, lab, metrics, network, results, simple, text
 from experiments.claims.figures import BOARD, path_of
 from experiments.results import BASE, load_result, table
+from experiments.twins import TWINS
 
 Ends = tuple[float, float]
 
@@ -201,11 +202,11 @@ def augmentation() -> dict[str, Any]:
 
 def read_augmentation(result: dict[str, Any]) -> list[Finding]:
     """From samples, the twin trained with augmentation is nearer to renders, draws what captions say, answers to w."""
-    twins = (("that go on", result["others"]), ("from nothing", result["from_nothing"]))
+    twins = (("that go on", TWINS["shipped"], result), ("from nothing", TWINS["nothing"], result["from_nothing"]))
     gains = [
-        difference(f"twins {which} (n = {found['n']}): nearer {at} by", (gain, ends))
-        for which, found in twins
-        for at, gain, ends in nearer_by(found)
+        difference(f"twins {which}, {given}, {told}", (gain, ends))
+        for which, pair, measured in twins
+        for given, told, gain, ends in nearer_by(pair, measured)
     ]
     gains += [difference(told, (gain, ends)) for told, gain, ends in heeded(result)]
     moved = {}
