@@ -102,7 +102,8 @@ class Cascade:
             threshold: "none", "static", "dynamic" (with `percentile` in (0, 1]), or your own x0 -> x0.
             seed: picture i uses seed + i; or a list of seeds. The same seed draws the same picture in any batch.
             resolution: None is the largest stage there is.
-            aug_level: how much noise is added to a stage's low-res picture, in [0, 1]; 0 is none.
+            aug_level: how much noise is added to a stage's low-res picture, in [0, 1]; 0 is none, and 0.1 hides the
+                blocks of a JPEG.
             low_res: pictures (B, 3, S, S) in [-1, 1] to begin with, a render or a photo, instead of drawing them;
                 S is a stage's size, and the stages above it run.
             guidance: your own (eps_cond, eps_uncond, weight) -> eps, or `OnX0` of one that combines pictures.
