@@ -97,6 +97,20 @@ def test_the_table_and_the_curves_show_every_cell(twins, judged):
     assert [len(panel.get_lines()) for panel in panels] == [len(twins.ways) + 1] * len(twins.inputs)
 
 
+def test_an_interrupted_run_goes_on_with_what_is_missing(monkeypatch):
+    """Of the kept result the jpegs' other pictures and what captions ask are missing: these two are made, no more."""
+    whole, saved = load_result("augmentation_on"), []
+    kept = whole | {"others": {"samples": whole["others"]["samples"]}, "asked": {}}
+    monkeypatch.setattr(augmentation, "is_current", lambda *_: True)
+    monkeypatch.setattr(augmentation, "load_result", lambda _: kept)
+    monkeypatch.setattr(augmentation, "save_result", lambda _, result, models: saved.append(result) or result)
+    monkeypatch.setattr(augmentation.weights, "load_manifest", lambda _: {"sha256": "0" * 64, "pictures_seen": 1})
+    monkeypatch.setattr(augmentation, "in_halves", lambda *_: pytest.fail("the table is there already"))
+    monkeypatch.setattr(augmentation, "others", lambda given, _: whole["others"][given])
+    monkeypatch.setattr(augmentation, "side_by_side", lambda jobs: [whole["asked"][job.args[0]] for job in jobs])
+    assert augmentation.run(TWINS["shipped"]) == whole and len(saved) == 2
+
+
 def test_what_is_kept_has_every_cell(twins):
     rows = load_result(twins.result)["rows"]
     cells = [(r["input"], r["trained"], r["level"], r["weight"]) for r in rows]
