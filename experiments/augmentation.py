@@ -22,15 +22,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.augmentation_report import as_text, by_weight, curves, parts
+from experiments.augmentation_report import as_text, curves, parts, sheet
 from experiments.claims.lab import side_by_side
 from experiments.distances import distance, nearer
 from experiments.results import BASE, is_current, load_result, save_result
-from experiments.superres import TOLD, Draw, bearing, bicubic, drawer, pairs
+from experiments.superres import TOLD, Draw, bearing, bicubic, drawer, from_pil, pairs
 from experiments.twins import HIGHEST, TWINS, WEIGHTS, Twins
 from imagen_lite import viz, weights
-from imagen_lite.cascade import Cascade, load_cascade
-from imagen_lite.data import to_images, to_uint8
+from imagen_lite.cascade import Cascade, load_cascade, to_pil
 from imagen_lite.evaluate.alignment_report import interval
 from imagen_lite.recipes.evaluation import bears, windows
 from imagen_lite.stage import load_stage
@@ -39,12 +38,12 @@ WINDOW = 64  # pixels a side of what features are averaged over: sixteen windows
 BATCH = 6  # pictures enlarged at once
 TABLE = range(60)  # the pictures of the table
 OTHERS = range(60, 360)  # pictures that are not in it
-SHOWN = 6  # the picture of which the figure shows a part
-FORGIVEN = (("without", 0.0), ("with", 0.0), ("with", 0.1), ("with", 0.3))  # what a figure shows of two JPEGs
+SHOWN = {"jpegs": (3, 17), "samples": (6,)}  # the pictures of which a figure shows parts
 QUALITY = 15  # of a JPEG, of 95 at most
 ASKED = 200  # samples with a pattern, and as many with a letter
 Way = tuple[str, float, float]  # a twin, its level and its weight
 Ways = Sequence[tuple[str, float]]  # twins and their levels
+Shown = dict[tuple[tuple, int], Tensor]  # by way and picture: (3, 256, 256)
 Features = dict[tuple, np.ndarray]  # (n, windows, D) of each way, and of ("bicubic",) and ("real",)
 
 
@@ -55,11 +54,10 @@ def window_features(images: Tensor) -> Tensor:
 
 def kept_as_jpeg(images: Tensor, quality: int = QUALITY) -> Tensor:
     """Pictures (B, 3, H, W) as a JPEG file gives them back: with blocks, and ripples at the edges."""
-    found = []
-    for picture in to_uint8(images).numpy():
-        Image.fromarray(picture).save(file := io.BytesIO(), "JPEG", quality=quality)
-        found.append(np.asarray(Image.open(file)))
-    return to_images(torch.from_numpy(np.stack(found)))
+    files = [io.BytesIO() for _ in images]
+    for picture, file in zip(to_pil(images), files, strict=True):
+        picture.save(file, "JPEG", quality=quality)
+    return from_pil([Image.open(file) for file in files])
 
 
 def inputs(given: str, base: Cascade, rows: range) -> Iterator[tuple[Tensor, Tensor, list[str], list[int]]]:
@@ -79,29 +77,37 @@ def drawers(base: Cascade, twins: Twins, ways: Iterable[Way]) -> dict[Way, Draw]
     return {(name, level, w): drawer(cascades[name], 256, aug_level=level, weight=w) for name, level, w in ways}
 
 
-def enlarged(given: str, twins: Twins, ways: Ways, rows: range) -> tuple[Features, list[Tensor]]:
-    """Features of what each way, at each weight, makes of `given`, and its pictures of one of them."""
+def enlarged(given: str, twins: Twins, ways: Ways, rows: range) -> tuple[Features, Shown]:
+    """Features of what each way, at each weight, makes of `given`, and some of the pictures."""
     base = load_cascade()
     draws = drawers(base, twins, ((name, level, w) for name, level in ways for w in WEIGHTS))
     found: dict[tuple, list[Tensor]] = {way: [] for way in (*draws, ("bicubic",), ("real",))}
-    shown = []
+    shown: Shown = {}
     for real, low_res, captions, seeds in tqdm(inputs(given, base, rows), total=-(-len(rows) // BATCH), desc=given):
-        found["real",].append(window_features(real))
-        found["bicubic",].append(window_features(bicubic(low_res, 256)))
-        for way, draw in draws.items():
-            images = draw(low_res, captions, seeds)
+        made = {way: draw(low_res, captions, seeds) for way, draw in draws.items()}
+        made |= {("bicubic",): bicubic(low_res, 256), ("real",): real}
+        for way, images in made.items():
             found[way].append(window_features(images))
-            shown += [images[seeds.index(SHOWN)]] if SHOWN in seeds else []
-    return {key: torch.cat(value).numpy() for key, value in found.items()}, shown
+            shown |= {(way, row): images[seeds.index(row)] for row in SHOWN.get(given, ()) if row in seeds}
+    return {way: torch.cat(value).numpy() for way, value in found.items()}, shown
 
 
-def in_halves(given: str, twins: Twins, ways: Ways, rows: range) -> tuple[Features, list[Tensor]]:
+def in_halves(given: str, twins: Twins, ways: Ways, rows: range) -> tuple[Features, Shown]:
     """The same, half of the pictures in each of two processes."""
     middle = rows.start + len(rows) // (2 * BATCH) * BATCH
     halves = range(rows.start, middle), range(middle, rows.stop)
-    found = side_by_side([partial(enlarged, given, twins, ways, half) for half in halves])
-    shown = [image for _, images in found for image in images]
-    return {key: np.concatenate([features[key] for features, _ in found]) for key in found[0][0]}, shown
+    (one, shown), (other, more) = side_by_side([partial(enlarged, given, twins, ways, half) for half in halves])
+    return {way: np.concatenate([one[way], other[way]]) for way in one}, shown | more
+
+
+def sweep(given: str, twins: Twins) -> dict[str, Any]:
+    """The table's part on `given`; draws the figure that belongs to it."""
+    features, shown = in_halves(given, twins, twins.ways, TABLE)
+    if given in SHOWN:
+        name, lines = sheet(given, twins)
+        drawn = [shown[way, row] for row in SHOWN[given] for line in lines for way in line]
+        viz.save(parts(torch.stack(drawn), columns=len(lines[0])), twins.figure(name))
+    return judge(given, twins, features)
 
 
 def judge(given: str, twins: Twins, features: Features) -> dict[str, Any]:
@@ -168,46 +174,32 @@ def asked(detail: str, twins: Twins, n: int, batch: int = 8) -> dict[str, Any]:
     return {"n": len(gain), "rows": rows, "gain": round(gain.mean(), 4), "interval": interval(gain)}
 
 
-def forgiven(twins: Twins) -> Iterator[Tensor]:
-    """Of some JPEGs: the bicubic, what is made of it without augmentation in training and with it, and the render,
-    (2 + ways, 3, 256, 256)."""
-    base = load_cascade()
-    draws = drawers(base, twins, ((*way, 1.0) for way in FORGIVEN))
-    for row in (3, 17):
-        first = row // BATCH * BATCH
-        real, low_res, captions, seeds = next(inputs("jpegs", base, range(first, first + BATCH)))
-        one = slice(row - first, row - first + 1)
-        drawn = [draw(low_res[one], captions[one], seeds[one]) for draw in draws.values()]
-        yield torch.cat([bicubic(low_res[one], 256), *drawn, real[one]])
+def begun(twins: Twins, models: Sequence[str]) -> dict[str, Any]:
+    """What is measured already of these very twins; or nothing, where others were."""
+    manifests = {name: weights.load_manifest(twins.folder(name)) for name in HIGHEST}
+    of = {name: manifest["sha256"] for name, manifest in manifests.items()}
+    if is_current(twins.result, models) and (result := load_result(twins.result)).get("twins") == of:
+        return result
+    seen = {name: manifest["pictures_seen"] for name, manifest in manifests.items()}
+    empty = {"rows": [], "bicubic": {}, "gains": {}, "others": {}, "asked": {}}
+    return {"n": len(TABLE), "windows": (256 // WINDOW) ** 2, "twins": of, "seen": seen} | empty
 
 
 def run(twins: Twins) -> dict[str, Any]:
     """All that is not in the result yet, kept part by part."""
     models = (*BASE, "sr256", "detail") if twins.begin else BASE
-    seen = {name: weights.load_manifest(twins.folder(name))["pictures_seen"] for name in HIGHEST}
-    result = load_result(twins.result) if is_current(twins.result, models) else {}
-    result = {"n": len(TABLE), "seen": seen, "rows": [], "bicubic": {}, "gains": {}, "others": {}, "asked": {}} | result
-
+    keep, result = partial(save_result, twins.result, models=models), begun(twins, models)
     for given in twins.inputs:
-        if given in result["bicubic"]:
-            continue
-        features, shown = in_halves(given, twins, twins.ways, TABLE)
-        found = judge(given, twins, features)
-        result |= {"windows": features["real",].shape[1], "rows": result["rows"] + found["rows"]}
-        result |= {key: result[key] | found[key] for key in ("bicubic", "gains")}
-        if given == "samples":
-            viz.save(parts(by_weight(twins, shown), len(twins.ways)), twins.figure("parts.jpg"))
-        if given == "jpegs":
-            viz.save(parts(torch.cat(list(forgiven(twins))), 2 + len(FORGIVEN)), twins.figure("jpegs.jpg"))
-        result = save_result(twins.result, result, models=models)
+        if given not in result["bicubic"]:
+            found = sweep(given, twins)
+            result |= {"rows": result["rows"] + found["rows"]}
+            result = keep(result | {key: result[key] | found[key] for key in ("bicubic", "gains")})
     for given in twins.levels if twins.begin else ():
         if given not in result["others"]:
-            result["others"][given] = others(given, twins)
-            result = save_result(twins.result, result, models=models)
+            result = keep(result | {"others": result["others"] | {given: others(given, twins)}})
     if twins.begin and not result["asked"]:
         found = side_by_side([partial(asked, detail, twins, ASKED) for detail in TOLD])
-        result["asked"] = dict(zip(TOLD, found, strict=True))
-        result = save_result(twins.result, result, models=models)
+        result = keep(result | {"asked": dict(zip(TOLD, found, strict=True))})
     return result
 
 

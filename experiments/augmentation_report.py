@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -35,9 +34,12 @@ def curves(twins: Twins, result: dict[str, Any]) -> Figure:
     return figure
 
 
-def by_weight(twins: Twins, drawn: Sequence[Tensor]) -> Tensor:
-    """Pictures (3, H, W) of each way at each weight, as (weights * ways, 3, H, W)."""
-    return torch.stack(list(drawn)).unflatten(0, (len(twins.ways), len(WEIGHTS))).transpose(0, 1).flatten(0, 1)
+def sheet(given: str, twins: Twins) -> tuple[str, list[list[tuple]]]:
+    """The name of the figure of parts of pictures, and what it shows of each, line by line."""
+    if given == "samples":
+        return "parts.jpg", [[(*way, w) for way in twins.ways] for w in WEIGHTS]
+    drawn = (("without", 0.0), ("with", 0.0), ("with", 0.1), ("with", 0.3))
+    return "jpegs.jpg", [[("bicubic",), *((*way, 1.0) for way in drawn), ("real",)]]
 
 
 def parts(drawn: Tensor, columns: int) -> Image.Image:

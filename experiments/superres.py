@@ -23,8 +23,8 @@ from experiments.heed import bearers, told
 from experiments.looks import color_shift, random_features, spectrum
 from experiments.results import is_current, load_result, save_result, table
 from imagen_lite import data, weights
-from imagen_lite.cascade import Cascade, load_cascade
-from imagen_lite.data import Pool, to_images, to_uint8
+from imagen_lite.cascade import Cascade, load_cascade, to_pil
+from imagen_lite.data import Pool, to_images
 from imagen_lite.evaluate import alignment
 from imagen_lite.evaluate.alignment_report import CATEGORIES, cases, interval
 from imagen_lite.evaluate.fidelity import consistency, frechet_distance, reader_features
@@ -41,10 +41,14 @@ TOLD = {"pattern": (8.0, 0.1), "letter": (3.0, 0.5)}  # guidance weight and leve
 Draw = Callable[[Tensor, list[str], list[int]], Tensor]  # low-res pictures, captions, seeds -> pictures
 
 
+def from_pil(pictures: Sequence[Image.Image]) -> Tensor:
+    """PIL images of one size as (B, 3, H, W) in [-1, 1]; `cascade.to_pil` is the way there."""
+    return to_images(torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])))
+
+
 def lanczos(low_res: Tensor, size: int) -> Tensor:
     """Pillow's Lanczos, (B, 3, size, size)."""
-    large = [Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS) for p in to_uint8(low_res).numpy()]
-    return to_images(torch.from_numpy(np.stack([np.asarray(picture) for picture in large])))
+    return from_pil([picture.resize((size, size), Image.Resampling.LANCZOS) for picture in to_pil(low_res)])
 
 
 def bicubic(low_res: Tensor, size: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from experiments import augmentation
 from experiments import twins as training
-from experiments.augmentation_report import as_text, curves, nearer_by
+from experiments.augmentation_report import as_text, curves, nearer_by, sheet
 from experiments.results import load_result
 from experiments.twins import HIGHEST, TWINS, WEIGHTS
 from imagen_lite.recipes import evaluation
@@ -97,18 +97,43 @@ def test_the_table_and_the_curves_show_every_cell(twins, judged):
     assert [len(panel.get_lines()) for panel in panels] == [len(twins.ways) + 1] * len(twins.inputs)
 
 
-def test_an_interrupted_run_goes_on_with_what_is_missing(monkeypatch):
-    """Of the kept result the jpegs' other pictures and what captions ask are missing: these two are made, no more."""
-    whole, saved = load_result("augmentation_on"), []
-    kept = whole | {"others": {"samples": whole["others"]["samples"]}, "asked": {}}
+@pytest.fixture
+def kept(monkeypatch):
+    """What is kept of twins whose weights are those that `result["twins"]` names."""
+    result = load_result("augmentation_on")
+    manifests = {name: {"sha256": sha256, "pictures_seen": 1} for name, sha256 in result["twins"].items()}
     monkeypatch.setattr(augmentation, "is_current", lambda *_: True)
-    monkeypatch.setattr(augmentation, "load_result", lambda _: kept)
+    monkeypatch.setattr(augmentation.Twins, "folder", lambda _, name: name)
+    monkeypatch.setattr(augmentation.weights, "load_manifest", manifests.get)
+    return result
+
+
+def test_an_interrupted_run_goes_on_with_what_is_missing(monkeypatch, kept):
+    """Of the kept result the jpegs' other pictures and what captions ask are missing: these two are made, no more."""
+    saved = []
+    less = kept | {"others": {"samples": kept["others"]["samples"]}, "asked": {}}
+    monkeypatch.setattr(augmentation, "load_result", lambda _: less)
     monkeypatch.setattr(augmentation, "save_result", lambda _, result, models: saved.append(result) or result)
-    monkeypatch.setattr(augmentation.weights, "load_manifest", lambda _: {"sha256": "0" * 64, "pictures_seen": 1})
-    monkeypatch.setattr(augmentation, "in_halves", lambda *_: pytest.fail("the table is there already"))
-    monkeypatch.setattr(augmentation, "others", lambda given, _: whole["others"][given])
-    monkeypatch.setattr(augmentation, "side_by_side", lambda jobs: [whole["asked"][job.args[0]] for job in jobs])
-    assert augmentation.run(TWINS["shipped"]) == whole and len(saved) == 2
+    monkeypatch.setattr(augmentation, "sweep", lambda *_: pytest.fail("the table is there already"))
+    monkeypatch.setattr(augmentation, "others", lambda given, _: kept["others"][given])
+    monkeypatch.setattr(augmentation, "side_by_side", lambda jobs: [kept["asked"][job.args[0]] for job in jobs])
+    assert augmentation.run(TWINS["shipped"]) == kept and len(saved) == 2
+
+
+def test_a_result_of_other_twins_is_not_gone_on_with(monkeypatch, kept):
+    assert augmentation.begun(TWINS["shipped"], ()) == kept
+    monkeypatch.setattr(augmentation.weights, "load_manifest", lambda _: {"sha256": "others", "pictures_seen": 2})
+    begun = augmentation.begun(TWINS["shipped"], ())
+    assert begun["twins"] == {"with": "others", "without": "others"} and begun["rows"] == [] and not begun["others"]
+
+
+def test_figures_show_what_is_drawn(twins):
+    """Each picture that a sheet shows is one that `enlarged` makes: a way of the table, bicubic, or the render."""
+    made = {(*way, w) for way in twins.ways for w in WEIGHTS} | {("bicubic",), ("real",)}
+    for given in set(twins.inputs) & set(augmentation.SHOWN):
+        lines = sheet(given, twins)[1]
+        assert {way for line in lines for way in line} <= made and len({len(line) for line in lines}) == 1
+        assert set(augmentation.SHOWN[given]) <= set(augmentation.TABLE)
 
 
 def test_what_is_kept_has_every_cell(twins):
